@@ -1,0 +1,2 @@
+//! Placeholder until its first feature lands.
+fn main() {}
