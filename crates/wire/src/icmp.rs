@@ -1,0 +1,45 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): the part both share.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::bytes::{Be16, Be32};
+
+/// ICMP destination unreachable.
+pub const V4_UNREACHABLE: u8 = 3;
+/// ICMP source quench (deprecated, still recognised by IPVS).
+pub const V4_SOURCE_QUENCH: u8 = 4;
+/// ICMP time exceeded.
+pub const V4_TIME_EXCEEDED: u8 = 11;
+/// Code of [`V4_UNREACHABLE`]: port unreachable.
+pub const V4_CODE_PORT: u8 = 3;
+/// Code of [`V4_UNREACHABLE`]: fragmentation needed, MTU in the low half of `rest`.
+pub const V4_CODE_FRAGMENTATION_NEEDED: u8 = 4;
+/// ICMPv6 destination unreachable.
+pub const V6_UNREACHABLE: u8 = 1;
+/// Code of [`V6_UNREACHABLE`]: port unreachable.
+pub const V6_CODE_PORT: u8 = 4;
+/// ICMPv6 packet too big, MTU in `rest`.
+pub const V6_TOO_BIG: u8 = 2;
+/// ICMPv6 time exceeded.
+pub const V6_TIME_EXCEEDED: u8 = 3;
+
+/// The header of an ICMP or ICMPv6 message, 8 bytes; an error quotes the packet behind it.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Icmp {
+    /// Type.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// Checksum (ICMPv6: with pseudo header).
+    pub checksum: Be16,
+    /// Depends on the type.
+    pub rest: Be32,
+}
+
+impl Icmp {
+    /// Bytes of the header.
+    pub const LEN: u32 = 8;
+    /// Where the checksum lies in the header, bytes.
+    pub const CHECKSUM: u32 = 2;
+}
