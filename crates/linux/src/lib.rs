@@ -1,1 +1,10 @@
-//! Placeholder until its first feature lands.
+//! Small typed functions around the Linux kernel, without policy.
+//!
+//! Everything here is synchronous. What can wait takes a timeout; what a caller may want to poll
+//! from an async loop exposes its file descriptor. Sockets belong to the network namespace their
+//! thread was in when they were opened, wherever they are used later.
+
+pub mod netlink;
+pub mod netns;
+
+mod deadline;
