@@ -42,4 +42,9 @@ impl VlanTag {
     pub fn id(&self) -> u16 {
         self.control.get() & 0x0fff
     }
+
+    /// The priority, 0..=7.
+    pub fn priority(&self) -> u8 {
+        (self.control.get() >> 13) as u8
+    }
 }

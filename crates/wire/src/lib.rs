@@ -10,19 +10,56 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "std")]
+mod address;
+pub mod arp;
+#[cfg(feature = "std")]
+pub mod build;
 mod bytes;
 pub mod checksum;
 pub mod ethernet;
+pub mod gre;
+pub mod gue;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+#[cfg(feature = "std")]
+mod layers;
+#[cfg(feature = "std")]
+mod mac;
+pub mod protocol;
+pub mod sctp;
+#[cfg(feature = "std")]
+mod segment;
+#[cfg(feature = "std")]
+pub mod summary;
 pub mod tcp;
+#[cfg(feature = "std")]
+pub mod text;
 pub mod udp;
+#[cfg(feature = "std")]
+mod verify;
 
+#[cfg(feature = "std")]
+pub use address::{ipv6_address, ipv6_words};
+pub use arp::Arp;
+#[cfg(feature = "std")]
+pub use build::Frame;
 pub use bytes::{Be16, Be32, Mac, Wire};
 pub use ethernet::{Ethernet, VlanTag};
+pub use gre::{Gre, GreChecksum};
+pub use gue::Gue;
 pub use icmp::Icmp;
 pub use ipv4::Ipv4;
 pub use ipv6::{Ipv6, Ipv6Extension, Ipv6Fragment};
+#[cfg(feature = "std")]
+pub use mac::MacError;
+pub use sctp::{Sctp, SctpChunk};
+#[cfg(feature = "std")]
+pub use summary::{Flow, Summary};
 pub use tcp::Tcp;
+#[cfg(feature = "std")]
+pub use text::Line;
 pub use udp::Udp;
+#[cfg(feature = "std")]
+pub use verify::{ChecksumError, Checksummed, verify_checksums, verify_packet_checksums};

@@ -16,6 +16,25 @@ pub const PSH: u8 = 0x08;
 pub const ACK: u8 = 0x10;
 /// The urgent pointer counts.
 pub const URG: u8 = 0x20;
+/// Congestion was experienced (RFC 3168).
+pub const ECE: u8 = 0x40;
+/// The congestion window was reduced (RFC 3168).
+pub const CWR: u8 = 0x80;
+
+/// Option kind: end of the options.
+pub const OPTION_END: u8 = 0;
+/// Option kind: padding of one byte.
+pub const OPTION_NOP: u8 = 1;
+/// Option kind: maximum segment size.
+pub const OPTION_MSS: u8 = 2;
+/// Option kind: window scale.
+pub const OPTION_WINDOW_SCALE: u8 = 3;
+/// Option kind: selective acknowledgement permitted.
+pub const OPTION_SACK_PERMITTED: u8 = 4;
+/// Option kind: selective acknowledgement.
+pub const OPTION_SACK: u8 = 5;
+/// Option kind: timestamps.
+pub const OPTION_TIMESTAMPS: u8 = 8;
 
 /// The fixed part of the header, 20 bytes; options follow.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -51,5 +70,33 @@ impl Tcp {
     #[inline(always)]
     pub const fn header_length(&self) -> u32 {
         ((self.offset >> 4) as u32) << 2
+    }
+}
+
+/// Flags as tcpdump prints them: `S`, `S.`, `P.`, `none`.
+#[cfg(feature = "std")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flags(pub u8);
+
+#[cfg(feature = "std")]
+impl std::fmt::Display for Flags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("none");
+        }
+        let letters = [
+            (FIN, "F"),
+            (SYN, "S"),
+            (RST, "R"),
+            (PSH, "P"),
+            (ACK, "."),
+            (URG, "U"),
+            (ECE, "E"),
+            (CWR, "W"),
+        ];
+        letters
+            .iter()
+            .filter(|(flag, _)| self.0 & flag != 0)
+            .try_for_each(|(_, letter)| f.write_str(letter))
     }
 }
