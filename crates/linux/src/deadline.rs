@@ -21,6 +21,15 @@ impl Deadline {
     ///
     /// Looks at least once, so a zero timeout is a plain readiness check.
     pub(crate) fn wait_readable(self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        self.wait(fd, PollFlags::POLLIN)
+    }
+
+    /// Waits until `fd` has room to write; false when time is up.
+    pub(crate) fn wait_writable(self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        self.wait(fd, PollFlags::POLLOUT)
+    }
+
+    fn wait(self, fd: BorrowedFd<'_>, flags: PollFlags) -> io::Result<bool> {
         loop {
             let left = self
                 .0
@@ -31,7 +40,7 @@ impl Deadline {
                 Some(left) => PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000))
                     .unwrap_or(PollTimeout::MAX),
             };
-            let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(fd, flags)];
             match poll(&mut fds, timeout) {
                 Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(false),
                 Ok(0) | Err(Errno::EINTR) => {}

@@ -4,7 +4,12 @@
 //! from an async loop exposes its file descriptor. Sockets belong to the network namespace their
 //! thread was in when they were opened, wherever they are used later.
 
+pub mod bpffs;
 pub mod netlink;
 pub mod netns;
+pub mod offload;
+pub mod packet;
+pub mod pcapng;
+pub mod sysctl;
 
 mod deadline;

@@ -1,0 +1,223 @@
+//! Writing of pcapng capture files, as Wireshark and tcpdump read them.
+//!
+//! All numbers are little-endian; timestamps are nanoseconds since 1970.
+
+use std::io::{self, Write};
+
+use crate::packet::{Direction, Frame};
+
+const SECTION_HEADER: u32 = 0x0a0d_0d0a;
+const INTERFACE_DESCRIPTION: u32 = 1;
+const ENHANCED_PACKET: u32 = 6;
+const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+const LINKTYPE_ETHERNET: u16 = 1;
+
+const OPT_END: u16 = 0;
+const OPT_COMMENT: u16 = 1;
+const SHB_USERAPPL: u16 = 4;
+const IF_NAME: u16 = 2;
+const IF_DESCRIPTION: u16 = 3;
+const IF_TSRESOL: u16 = 9;
+const EPB_FLAGS: u16 = 2;
+/// Timestamps count in units of ten to the minus nine seconds.
+const NANOSECONDS: u8 = 9;
+
+/// Why a capture file could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Writing failed.
+    #[error("writing the {block} block of a capture file: {source}")]
+    Write {
+        /// The kind of block.
+        block: &'static str,
+        /// What the writer returned.
+        source: io::Error,
+    },
+    /// The frame names an interface that was not described.
+    #[error("the capture file has no interface {index}; add it before its frames")]
+    UnknownInterface {
+        /// The number given.
+        index: u32,
+    },
+    /// The frame does not fit into a block.
+    #[error("a frame of {length} bytes is too long for a capture file")]
+    TooLong {
+        /// Its length.
+        length: usize,
+    },
+}
+
+/// An interface described in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InterfaceId(u32);
+
+/// One frame to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// When it was seen, in nanoseconds since 1970.
+    pub timestamp_ns: u64,
+    /// The bytes of it that are there.
+    pub bytes: &'a [u8],
+    /// Its length before it was cut, at least that of `bytes`.
+    pub length: usize,
+    /// Which way it went, where known.
+    pub direction: Option<Direction>,
+    /// A remark shown with the frame.
+    pub comment: Option<&'a str>,
+}
+
+impl<'a> From<&'a Frame> for Record<'a> {
+    fn from(frame: &'a Frame) -> Self {
+        Self {
+            timestamp_ns: frame.timestamp_ns,
+            bytes: &frame.bytes,
+            length: frame.length,
+            direction: Some(frame.direction),
+            comment: None,
+        }
+    }
+}
+
+/// Writes one capture file.
+///
+/// Each block goes out in a single `write_all`; give a `BufWriter` to have fewer system calls.
+#[derive(Debug)]
+pub struct Writer<W: Write> {
+    out: W,
+    interfaces: u32,
+    block: Vec<u8>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Starts a file, noting the program that writes it.
+    pub fn new(out: W, application: &str) -> Result<Self, Error> {
+        let mut writer = Self {
+            out,
+            interfaces: 0,
+            block: Vec::new(),
+        };
+        writer.begin(SECTION_HEADER);
+        writer.put(&BYTE_ORDER_MAGIC.to_le_bytes());
+        // Version 1.0; a section length of -1 is unknown.
+        writer.put(&1_u16.to_le_bytes());
+        writer.put(&0_u16.to_le_bytes());
+        writer.put(&(-1_i64).to_le_bytes());
+        writer.option(SHB_USERAPPL, application.as_bytes());
+        writer.end("section header")?;
+        Ok(writer)
+    }
+
+    /// Describes an Ethernet interface; `snaplen` is the most bytes kept of a frame, if limited.
+    pub fn add_interface(
+        &mut self,
+        name: &str,
+        description: Option<&str>,
+        snaplen: Option<u32>,
+    ) -> Result<InterfaceId, Error> {
+        self.begin(INTERFACE_DESCRIPTION);
+        self.put(&LINKTYPE_ETHERNET.to_le_bytes());
+        self.put(&0_u16.to_le_bytes());
+        self.put(&snaplen.unwrap_or(0).to_le_bytes());
+        self.option(IF_NAME, name.as_bytes());
+        if let Some(description) = description {
+            self.option(IF_DESCRIPTION, description.as_bytes());
+        }
+        self.option(IF_TSRESOL, &[NANOSECONDS]);
+        self.end("interface description")?;
+        let id = InterfaceId(self.interfaces);
+        self.interfaces += 1;
+        Ok(id)
+    }
+
+    /// Writes one frame of an interface.
+    pub fn write(&mut self, interface: InterfaceId, record: &Record<'_>) -> Result<(), Error> {
+        if interface.0 >= self.interfaces {
+            return Err(Error::UnknownInterface { index: interface.0 });
+        }
+        // Leaves room for header and options below the 4 GiB a block can have.
+        let too_long = Error::TooLong {
+            length: record.length.max(record.bytes.len()),
+        };
+        let captured = u32::try_from(record.bytes.len())
+            .ok()
+            .filter(|n| *n < u32::MAX - (1 << 20));
+        let original = u32::try_from(record.length.max(record.bytes.len())).ok();
+        let (Some(captured), Some(original)) = (captured, original) else {
+            return Err(too_long);
+        };
+        self.begin(ENHANCED_PACKET);
+        self.put(&interface.0.to_le_bytes());
+        self.put(&((record.timestamp_ns >> 32) as u32).to_le_bytes());
+        self.put(&(record.timestamp_ns as u32).to_le_bytes());
+        self.put(&captured.to_le_bytes());
+        self.put(&original.to_le_bytes());
+        self.put(record.bytes);
+        self.pad();
+        if let Some(direction) = record.direction {
+            // Bits 0-1 are the direction, bits 2-4 the reception: 4 is "promiscuous".
+            let flags: u32 = match direction {
+                Direction::In => 0b01,
+                Direction::Out => 0b10,
+                Direction::OtherHost => 0b01 | 4 << 2,
+            };
+            self.option(EPB_FLAGS, &flags.to_le_bytes());
+        }
+        if let Some(comment) = record.comment {
+            self.option(OPT_COMMENT, comment.as_bytes());
+        }
+        self.end("packet")
+    }
+
+    /// Hands everything written so far on to the system.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.out.flush().map_err(|source| Error::Write {
+            block: "last",
+            source,
+        })
+    }
+
+    /// Flushes and gives the underlying writer back.
+    pub fn into_inner(mut self) -> Result<W, Error> {
+        self.flush()?;
+        Ok(self.out)
+    }
+
+    /// Starts a block with room for its length.
+    fn begin(&mut self, kind: u32) {
+        self.block.clear();
+        self.put(&kind.to_le_bytes());
+        self.put(&[0; 4]);
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.block.extend_from_slice(bytes);
+    }
+
+    fn pad(&mut self) {
+        self.block.resize(self.block.len().next_multiple_of(4), 0);
+    }
+
+    /// Adds an option; text past the 64 KiB an option can have is cut at a character.
+    fn option(&mut self, code: u16, value: &[u8]) {
+        let mut end = value.len().min(usize::from(u16::MAX));
+        while end < value.len() && end > 0 && value[end] & 0xc0 == 0x80 {
+            end -= 1;
+        }
+        self.put(&code.to_le_bytes());
+        self.put(&(end as u16).to_le_bytes());
+        self.put(&value[..end]);
+        self.pad();
+    }
+
+    /// Ends options and block, fills its length in at both ends and writes it out.
+    fn end(&mut self, block: &'static str) -> Result<(), Error> {
+        self.put(&OPT_END.to_le_bytes());
+        self.put(&[0; 2]);
+        let length = (self.block.len() as u32 + 4).to_le_bytes();
+        self.block[4..8].copy_from_slice(&length);
+        self.put(&length);
+        self.out
+            .write_all(&self.block)
+            .map_err(|source| Error::Write { block, source })
+    }
+}
