@@ -22,6 +22,11 @@ pub struct Error {
 }
 
 impl Error {
+    /// The errno behind this error.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
     fn new(call: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self {
             call,

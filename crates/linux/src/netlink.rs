@@ -235,7 +235,11 @@ fn receive(socket: &Socket, deadline: Deadline) -> Result<Option<Vec<u8>>, Error
             // Port 0 is the kernel; anything else was sent by some process.
             Ok((datagram, from)) if from.port_number() == 0 => return Ok(Some(datagram)),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) => {}
             Err(source) => {
                 return Err(Error::Socket {
                     call: "recv",

@@ -67,6 +67,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The errno behind this error, where there is one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Exists { .. } => Some(libc::EEXIST),
+            Self::Missing { .. } => Some(libc::ENOENT),
+            Self::Call { source, .. } => source.raw_os_error(),
+            Self::BadName { .. } | Self::NotNamespace { .. } => None,
+        }
+    }
+
     fn call(call: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Call {
             call,
@@ -184,6 +194,8 @@ impl NetNs {
     }
 
     /// Gives the namespace to a guard that takes its name away when dropped.
+    ///
+    /// Meant for values from [`NetNs::create`]; processes still inside keep the namespace alive.
     pub fn delete_on_drop(self) -> Temporary {
         Temporary(self)
     }
