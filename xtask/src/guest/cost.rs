@@ -1,0 +1,124 @@
+//! The instruction cost of directors per packet, measured in the guest.
+//!
+//! What is measured, and how, is told in `cost/main.rs`, the program run there.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{GuestCommand, run};
+
+const PROGRAM: &str = "pointsman-guest-cost";
+
+const USAGE: &str = "\
+usage: cargo xtask guest-cost [--with PROGRAM]... [ARGS...]
+
+Prints the instructions per packet of the kernel's forwarding, IPVS and XDP, in the guest.
+ARGS are passed on: --frames N, --rounds N, --only TEXT, --append WORDS (kernel command line) and
+--row NAME,HOOK,COMMAND, which adds a director: HOOK `stack` or `xdp`, COMMAND a shell command run
+in the director's namespace (variables VIP, PORT, REAL, INPUT, OUTPUT) that returns when it is
+ready; programs it needs are named by --with.
+";
+
+/// Instructions per packet of one director.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Cost {
+    pub(crate) name: String,
+    pub(crate) instructions: f64,
+}
+
+/// Builds the measuring program and runs it in the guest; `with` are programs for `--row`s.
+pub(crate) fn measure(args: &[String], with: &[String], append: &str) -> Result<Vec<Cost>> {
+    let mut command = GuestCommand::new(build()?);
+    command.args = args.to_vec();
+    command.with = ["ip", "ipvsadm", "ethtool"].map(str::to_owned).to_vec();
+    command.with.extend_from_slice(with);
+    command.append = append.to_owned();
+    command.icount = true;
+    let output = run(&command)?;
+    ensure!(
+        output.status == 0,
+        "{PROGRAM} failed with status {}",
+        output.status
+    );
+    Ok(costs(&String::from_utf8_lossy(&output.output)))
+}
+
+/// The verb `guest-cost`.
+pub(crate) fn main(args: Vec<String>) -> ExitCode {
+    let (mut passed, mut with, mut append) = (Vec::new(), Vec::new(), String::new());
+    let mut args = args.into_iter();
+    while let Some(option) = args.next() {
+        match (option.as_str(), args.next()) {
+            ("--with", Some(program)) => with.push(program),
+            ("--append", Some(words)) => append = words,
+            (name, Some(value)) if name.starts_with("--") => passed.extend([option, value]),
+            ("--help" | "-h", None) => {
+                print!("{USAGE}");
+                return ExitCode::SUCCESS;
+            }
+            _ => {
+                eprintln!("xtask guest-cost: `{option}` is not an option with a value\n\n{USAGE}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match measure(&passed, &with, &append) {
+        Ok(costs) => {
+            println!("\n{:<32} instructions/packet", "director");
+            for cost in costs {
+                println!("{:<32} {:>19.0}", cost.name, cost.instructions);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("xtask guest-cost: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds the program beside this one and gives its path.
+fn build() -> Result<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "xtask", "--bin", PROGRAM])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "{PROGRAM} does not build");
+    let here = std::env::current_exe()?;
+    let path = here.parent().unwrap_or(Path::new(".")).join(PROGRAM);
+    ensure!(path.exists(), "{} was not built", path.display());
+    Ok(path.display().to_string())
+}
+
+/// Reads the lines `cost TAB name TAB number`.
+fn costs(output: &str) -> Vec<Cost> {
+    let cost = |line: &str| {
+        let (name, number) = line.strip_prefix("cost\t")?.split_once('\t')?;
+        Some(Cost {
+            name: name.to_owned(),
+            instructions: number.trim().parse().ok()?,
+        })
+    };
+    output.lines().filter_map(cost).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_are_found_among_other_lines() {
+        let found = costs("hello\ncost\tip_vs direct\t6024\ncost\tbroken\n");
+        assert_eq!(
+            found,
+            [Cost {
+                name: "ip_vs direct".into(),
+                instructions: 6024.0
+            }]
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! Measures, inside the guest, what a director costs: instructions per forwarded packet.
+//!
+//! Under `cargo xtask guest --icount` a nanosecond of guest time is an executed instruction. A
+//! generator in the client's namespace sends N frames of one established TCP flow into the
+//! director's input; the row's cost is the time of that minus the time of the same when an XDP
+//! program drops every frame at the director's input, divided by N.
+//!
+//! What is in a row, therefore, is everything after the input's XDP hook was entered:
+//! * kernel rows: building the socket buffer from the frame (as a network driver does), the
+//!   receive path, forwarding, up to and with a transmit that frees the packet (a dummy device).
+//!   No driver's transmit work, no receiver: a lower bound.
+//! * XDP rows: the program, the veth's transmit, and the receiver's wake-up, poll and XDP drop at
+//!   the other end of the wire, as a frame can't be redirected into a dummy: an upper bound.
+//!
+//! So a comparison of XDP with kernel rows errs against XDP. Nothing is offloaded or batched
+//! beyond what the kernel does by default (polls of 64 frames); no conntrack, no rules.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+mod bpf;
+mod frame;
+mod rows;
+mod topology;
+
+use rows::{Hook, Row};
+use topology::Topology;
+
+const USAGE: &str = "\
+usage: pointsman-guest-cost [--frames N] [--rounds N] [--only TEXT] [--row NAME,HOOK,COMMAND]...
+
+HOOK is `stack` or `xdp`; COMMAND is run by sh in the director's namespace and must return when
+the director is ready; see rows.rs for the variables it gets. Prints `cost TAB name TAB number`.
+";
+
+struct Options {
+    frames: u32,
+    rounds: u32,
+    only: String,
+    extra: Vec<Row>,
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("pointsman-guest-cost: {error:#}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match measure(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pointsman-guest-cost: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
+    let mut options = Options {
+        frames: 20_000,
+        rounds: 3,
+        only: String::new(),
+        extra: Vec::new(),
+    };
+    while let Some(option) = args.next() {
+        let value = args
+            .next()
+            .with_context(|| format!("{option} needs a value"))?;
+        match option.as_str() {
+            "--frames" => options.frames = value.parse().context("--frames takes a number")?,
+            "--rounds" => options.rounds = value.parse().context("--rounds takes a number")?,
+            "--only" => options.only = value,
+            "--row" => options.extra.push(Row::parse(&value)?),
+            _ => bail!("there is no option `{option}`"),
+        }
+    }
+    ensure!(
+        options.frames >= 2 * bpf::BATCH && options.rounds > 0,
+        "--frames is at least 128, --rounds 1"
+    );
+    Ok(options)
+}
+
+fn measure(options: Options) -> Result<()> {
+    check_clock()?;
+    let mut rows = rows::kernel_rows();
+    rows.extend(options.extra);
+    rows.retain(|row| row.name.contains(&options.only));
+    let mut baselines = [None, None];
+    for row in &rows {
+        let baseline = &mut baselines[usize::from(row.new_flows)];
+        let floor = match *baseline {
+            Some(floor) => floor,
+            None => {
+                let name = if row.new_flows {
+                    "drop, new flows"
+                } else {
+                    "drop"
+                };
+                let drop = Row {
+                    new_flows: row.new_flows,
+                    ..Row::new(name, Hook::Drop, "")
+                };
+                *baseline.insert(instructions_per_frame(
+                    &drop,
+                    options.frames,
+                    options.rounds,
+                )?)
+            }
+        };
+        let whole = instructions_per_frame(row, options.frames, options.rounds)
+            .with_context(|| format!("row `{}`", row.name))?;
+        println!("cost\t{}\t{:.0}", row.name, whole - floor);
+    }
+    for (floor, flow) in baselines.iter().zip(["established", "new flows"]) {
+        if let Some(floor) = floor {
+            println!("subtracted for generator and drop, {flow}: {floor:.0}");
+        }
+    }
+    Ok(())
+}
+
+/// The least of some rounds: what disturbs a round (timer ticks, table growth) only adds.
+fn instructions_per_frame(row: &Row, frames: u32, rounds: u32) -> Result<f64> {
+    let topology = Topology::build(row)?;
+    topology.establish()?;
+    // Warm caches that would cost the first packets: routes, neighbours.
+    topology.load(512)?;
+    let mut least = f64::INFINITY;
+    for _ in 0..rounds {
+        let before = topology.delivered()?;
+        let used = topology.load(frames)?;
+        let delivered = topology.delivered()? - before;
+        let expected = if row.hook == Hook::Drop {
+            0
+        } else {
+            u64::from(frames)
+        };
+        // A few may still be queued; the odd neighbour packet may have been counted.
+        ensure!(
+            delivered.abs_diff(expected) <= u64::from(frames / 100),
+            "{delivered} frames came through of {expected}{}",
+            topology.describe()
+        );
+        least = least.min(used);
+    }
+    Ok(least)
+}
+
+/// Refuses to measure where the counter counts something else.
+fn check_clock() -> Result<()> {
+    const TURNS: u64 = 1_000_000;
+    let mut least = u128::MAX;
+    for _ in 0..3 {
+        let start = Instant::now();
+        // SAFETY: a loop of two instructions on one register of its own.
+        unsafe {
+            core::arch::asm!("2:", "dec {0}", "jnz 2b", inout(reg) TURNS => _, options(nomem, nostack));
+        }
+        least = least.min(start.elapsed().as_nanos());
+    }
+    let ratio = least as f64 / (2 * TURNS) as f64;
+    ensure!(
+        (0.99..1.05).contains(&ratio),
+        "the clock ticks {ratio:.2} times per instruction, not once: run this in the guest, \
+         with `cargo xtask guest --icount`"
+    );
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! The list of what is measured.
+
+use anyhow::{Context, Result, bail};
+
+/// Where a row's director takes the frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// Nothing is forwarded: what all rows are compared with.
+    Drop,
+    /// XDP sends every frame back.
+    Reflect,
+    /// XDP sends every frame to the second wire.
+    Redirect,
+    /// XDP passes every frame up; the kernel, or a tc program, forwards to the dummy device.
+    Stack,
+    /// The row's command attaches its own XDP program, which forwards to the second wire or back.
+    Xdp,
+}
+
+/// What the generator sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// From the client to the real server itself.
+    Plain,
+    /// From the client to the virtual service.
+    Requests,
+    /// From a masqueraded real server to the client.
+    Replies,
+}
+
+/// One director to measure.
+///
+/// `setup` is run by `sh -e` in the director's namespace, which has the virtual address on `lo`,
+/// forwarding on and permanent neighbours. It gets the variables
+/// `VIP`, `PORT`, `REAL` (the real server to forward to), `INPUT` and `OUTPUT` (the devices).
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) hook: Hook,
+    pub(crate) setup: String,
+    pub(crate) traffic: Traffic,
+    /// Every frame is the SYN of another connection (of 65 536).
+    pub(crate) new_flows: bool,
+}
+
+impl Row {
+    pub(crate) fn new(name: &str, hook: Hook, setup: &str) -> Self {
+        let (name, setup) = (name.to_owned(), setup.to_owned());
+        Self {
+            name,
+            hook,
+            setup,
+            traffic: Traffic::Requests,
+            new_flows: false,
+        }
+    }
+
+    /// Reads `NAME,HOOK,COMMAND`; a NAME ending in "new flows" gets a SYN per connection.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let mut parts = text.splitn(3, ',');
+        let mut part = || parts.next().context("--row takes NAME,HOOK,COMMAND");
+        let (name, hook, setup) = (part()?, part()?, part()?);
+        let hook = match hook {
+            "stack" => Hook::Stack,
+            "xdp" => Hook::Xdp,
+            _ => bail!("the hook of --row is `stack` or `xdp`, not `{hook}`"),
+        };
+        Ok(Self {
+            new_flows: name.ends_with("new flows"),
+            ..Self::new(name, hook, setup)
+        })
+    }
+}
+
+/// The yardsticks.
+pub(crate) fn kernel_rows() -> Vec<Row> {
+    let ip_vs = |method: &str| {
+        format!(
+            "ipvsadm -A -t $VIP:$PORT -s rr
+             ipvsadm -a -t $VIP:$PORT -r $REAL:$PORT {method}"
+        )
+    };
+    let mut rows = vec![
+        Row::new("XDP transmit", Hook::Reflect, ""),
+        Row::new("XDP redirect", Hook::Redirect, ""),
+        Row {
+            traffic: Traffic::Plain,
+            ..Row::new("ip_forward", Hook::Stack, "")
+        },
+        Row {
+            traffic: Traffic::Plain,
+            ..Row::new(
+                "ip_forward without GRO",
+                Hook::Stack,
+                "ethtool -K $INPUT gro off",
+            )
+        },
+    ];
+    for (name, method) in [("direct", "-g"), ("tunnel", "-i"), ("masquerade", "-m")] {
+        rows.push(Row::new(
+            &format!("ip_vs {name}"),
+            Hook::Stack,
+            &ip_vs(method),
+        ));
+    }
+    rows.push(Row {
+        traffic: Traffic::Replies,
+        ..Row::new("ip_vs masquerade reply", Hook::Stack, &ip_vs("-m"))
+    });
+    for (name, method) in [("direct", "-g"), ("tunnel", "-i"), ("masquerade", "-m")] {
+        let name = format!("ip_vs {name}, new flows");
+        rows.push(Row {
+            new_flows: true,
+            ..Row::new(&name, Hook::Stack, &ip_vs(method))
+        });
+    }
+    rows
+}
