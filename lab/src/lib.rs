@@ -1,1 +1,21 @@
-//! Placeholder until its first feature lands.
+//! The laboratory: network-namespace topologies as code, real clients and servers, and the ladder
+//! that shows one connection at every hop.
+
+pub mod address;
+mod cleanup;
+pub mod client;
+pub mod command;
+pub mod decapsulate;
+pub mod error;
+pub mod lab;
+pub mod ladder;
+pub mod ladder_text;
+pub mod namespace;
+pub mod outer;
+pub mod pattern;
+mod plan;
+pub mod process;
+pub mod recorder;
+mod responder;
+pub mod server;
+pub mod topology;

@@ -1,0 +1,279 @@
+//! The commands of `lab`, each a plain function; the words of the command line come last.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use crate::address::{self, Family};
+use crate::error::{LabError, Result};
+use crate::lab::{self, Lab, Program};
+use crate::ladder::Ladder;
+use crate::ladder_text::Style;
+use crate::namespace::command_line;
+use crate::recorder::Recorder;
+use crate::topology::{Kind, Options, Role, Topology};
+use crate::{decapsulate, server};
+
+/// Port of the servers that `up` starts.
+pub const PORT: u16 = 80;
+
+const HELP: &str = "\
+pointsman-lab: network-namespace laboratories for a load balancer
+
+  up KIND [--tag T] [--servers N] [--mtu N] [--fabric-mtu N] [--complete-checksums] [--no-vip]
+          [--clients N]          build a lab with servers on port 80, and leave it up
+                                 KIND: two-bridge, one-leg, tunnel, nat
+  down TAG | --stale | --all     take down one lab, those of dead processes, or every lab
+  list                           show the labs that are up
+  ladder TAG [--pcapng FILE] [COMMAND...]
+                                 capture everywhere while COMMAND runs in the client (without:
+                                 curl to the VIP), then show its connection hop by hop
+  serve --name NAME --port N     be a real server (in its namespace)
+  decapsulate --interface I --tun NAME
+                                 be the tunnel end of a real server (in its namespace)
+";
+
+/// Builds a lab with servers (and decapsulators in a tunnel lab), and leaves it up.
+pub fn up(kind: Kind, options: &Options, program: &Program) -> Result<String> {
+    let lab = Topology::build(kind, options)?;
+    if kind == Kind::Tunnel {
+        lab.start_decapsulators(program)?;
+    }
+    lab.start_servers(program, &[PORT])?;
+    let text = format!(
+        "lab {} is up: {kind}, namespaces {}\n{}VIP {} and {}, port {PORT}\n",
+        lab.tag(),
+        lab.namespaces().join(" "),
+        lab.topology().table(),
+        address::vip(Family::V4),
+        address::vip(Family::V6),
+    );
+    lab.keep();
+    Ok(text)
+}
+
+/// Takes one lab down.
+pub fn down(tag: &str) -> Result<()> {
+    lab::take_down(tag)
+}
+
+/// One line for each lab that is up.
+pub fn list() -> Result<String> {
+    let mut text = String::new();
+    for tag in lab::tags()? {
+        let what = match Lab::open(&tag) {
+            Ok(lab) => {
+                let servers = lab.topology().options.real_servers;
+                format!("{} with {servers} real servers", lab.topology().kind)
+            }
+            Err(error) => format!("not whole: {error}"),
+        };
+        text += &format!("{tag:12} {what}\n");
+    }
+    Ok(text)
+}
+
+/// Captures everywhere while `command` runs in the client, then gives the ladder of each connection
+/// to the VIP, or of the first connection when there is none.
+pub fn ladder(
+    tag: &str,
+    command: &mut Command,
+    pcapng: Option<&Path>,
+    style: Style,
+) -> Result<String> {
+    let lab = Lab::open(tag)?;
+    let recorder = Recorder::start(&lab)?;
+    let output = lab.output(Role::Client, command)?;
+    let recording = recorder.stop()?;
+    if let Some(path) = pcapng {
+        recording.write_pcapng(path)?;
+    }
+    let ladder = Ladder::new(lab.topology(), &recording);
+    let vip = Family::BOTH.map(address::vip);
+    let to_vip: Vec<_> = ladder
+        .connections
+        .iter()
+        .filter(|found| vip.contains(&found.service.ip()))
+        .collect();
+    let shown = if to_vip.is_empty() {
+        ladder.connections.iter().take(1).collect()
+    } else {
+        to_vip
+    };
+    let mut text = format!("`{}` ended with {}\n", command_line(command), output.status);
+    for connection in &shown {
+        text += &format!("\n{}", ladder.text(connection, style));
+    }
+    if shown.is_empty() {
+        text += "no connection was seen\n";
+    }
+    Ok(text)
+}
+
+/// Serves in the namespace that this process is in, for ever.
+pub fn serve(name: &str, ports: &[u16]) -> Result<()> {
+    server::serve(name, ports)
+}
+
+/// Decapsulates in the namespace that this process is in, for ever.
+pub fn decapsulate(interface: &str, tun: &str) -> Result<()> {
+    decapsulate::decapsulate(interface, tun)
+}
+
+/// Runs the command line without the program's name; exit code 1 for failures, 2 for usage.
+pub fn main(words: &[String]) -> ExitCode {
+    match dispatch(&mut Words(words.to_vec())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(LabError::Usage(text)) => {
+            eprintln!("pointsman-lab: {text}\nsee pointsman-lab help");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("pointsman-lab: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(words: &mut Words) -> Result<()> {
+    let command = words.next("a command")?;
+    match command.as_str() {
+        "up" => {
+            let mut options = Options {
+                tag: words.option("--tag")?,
+                ..Options::default()
+            };
+            // A tag that says "of a process" would be swept up as soon as this one ends.
+            options
+                .tag
+                .get_or_insert_with(|| format!("u{}", std::process::id()));
+            words.number("--servers", &mut options.real_servers)?;
+            words.number("--mtu", &mut options.mtu)?;
+            options.fabric_mtu = options.mtu;
+            words.number("--fabric-mtu", &mut options.fabric_mtu)?;
+            words.number("--clients", &mut options.client_addresses)?;
+            options.wire_port.complete_checksums = words.flag("--complete-checksums");
+            options.vip_on_director = !words.flag("--no-vip");
+            let kind = words.next("a kind of lab")?.parse()?;
+            words.end()?;
+            print!("{}", up(kind, &options, &Program::current(&[])?)?);
+        }
+        "down" => {
+            let tags = if words.flag("--stale") {
+                lab::stale_tags()?
+            } else if words.flag("--all") {
+                lab::tags()?
+            } else {
+                vec![words.next("the tag of a lab")?]
+            };
+            words.end()?;
+            tags.iter().try_for_each(|tag| down(tag))?;
+        }
+        "list" => {
+            words.end()?;
+            print!("{}", list()?);
+        }
+        "ladder" => {
+            let tag = words.next("the tag of a lab")?;
+            let pcapng = words.leading_option("--pcapng")?.map(PathBuf::from);
+            let vip = SocketAddr::new(address::vip(Family::V4), PORT);
+            let mut command = match words.0.split_first() {
+                Some((program, arguments)) => {
+                    let mut command = Command::new(program);
+                    command.args(arguments);
+                    command
+                }
+                None => {
+                    let mut command = Command::new("curl");
+                    command.args(["--silent", "--max-time", "3", &format!("http://{vip}/")]);
+                    command
+                }
+            };
+            let style = Style {
+                colour: std::io::stdout().is_terminal(),
+                ..Style::default()
+            };
+            print!("{}", ladder(&tag, &mut command, pcapng.as_deref(), style)?);
+        }
+        "serve" => {
+            let name = words.option("--name")?;
+            let mut ports = Vec::new();
+            while let Some(port) = words.option("--port")? {
+                ports.push(number(&port, "--port")?);
+            }
+            words.end()?;
+            let name = name.ok_or_else(|| LabError::Usage("serve needs --name".to_owned()))?;
+            serve(&name, &ports)?;
+        }
+        "decapsulate" => {
+            let interface = words
+                .option("--interface")?
+                .unwrap_or_else(|| "eth0".to_owned());
+            let tun = words
+                .option("--tun")?
+                .unwrap_or_else(|| decapsulate::TUN.to_owned());
+            words.end()?;
+            decapsulate(&interface, &tun)?;
+        }
+        "help" | "--help" | "-h" => print!("{HELP}"),
+        other => return Err(LabError::Usage(format!("no command {other:?}"))),
+    }
+    Ok(())
+}
+
+fn number<T: std::str::FromStr>(text: &str, option: &str) -> Result<T> {
+    text.parse()
+        .map_err(|_| LabError::Usage(format!("{option} {text:?} is no fitting number")))
+}
+
+/// The words of a command line that are left.
+struct Words(Vec<String>);
+
+impl Words {
+    fn next(&mut self, wanted: &str) -> Result<String> {
+        if self.0.is_empty() {
+            return Err(LabError::Usage(format!("{wanted} is missing")));
+        }
+        Ok(self.0.remove(0))
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        let at = self.0.iter().position(|word| word == name);
+        at.map(|at| self.0.remove(at)).is_some()
+    }
+
+    fn option(&mut self, name: &str) -> Result<Option<String>> {
+        let Some(at) = self.0.iter().position(|word| word == name) else {
+            return Ok(None);
+        };
+        self.0.remove(at);
+        if at == self.0.len() {
+            return Err(LabError::Usage(format!("{name} needs a value")));
+        }
+        Ok(Some(self.0.remove(at)))
+    }
+
+    /// An option that must come before the words of a command to run.
+    fn leading_option(&mut self, name: &str) -> Result<Option<String>> {
+        if self.0.first().is_some_and(|word| word == name) {
+            self.option(name)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn number<T: std::str::FromStr>(&mut self, name: &str, value: &mut T) -> Result<()> {
+        if let Some(text) = self.option(name)? {
+            *value = number(&text, name)?;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<()> {
+        match self.0.first() {
+            None => Ok(()),
+            Some(word) => Err(LabError::Usage(format!("{word:?} is one word too many"))),
+        }
+    }
+}

@@ -1,0 +1,602 @@
+//! A lab is a topology carried out: namespaces with links, addresses, routes and processes.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pointsman_linux::netns::NetNs;
+use serde_json::Value;
+
+use crate::address::Family;
+use crate::error::{LabError, Result};
+use crate::process::Process;
+use crate::topology::{Kind, Node, Options, Role, Topology, WirePort, check_tag};
+use crate::{cleanup, decapsulate, namespace};
+
+/// How long links may take to have carrier.
+const LINK_LIMIT: Duration = Duration::from_secs(10);
+
+/// What `ip link set lo alias` of the switch begins with; the lab's description follows, so that
+/// another process can find out what it looks at, and nothing is left when it is gone.
+const ALIAS: &str = "pointsman-lab";
+
+/// How to start a helper process of the lab: a program that understands `serve` and `decapsulate`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The executable.
+    pub path: PathBuf,
+    /// Words before the subcommand, such as `lab`.
+    pub words: Vec<String>,
+}
+
+impl Program {
+    /// A program that takes the subcommands directly.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            words: Vec::new(),
+        }
+    }
+
+    /// The running program, with words before the subcommand.
+    pub fn current(words: &[&str]) -> Result<Self> {
+        let path = std::env::current_exe().map_err(LabError::io("cannot find this program"))?;
+        Ok(Self {
+            path,
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+        })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(&self.words);
+        command
+    }
+}
+
+/// A running laboratory; dropping it deletes everything.
+#[derive(Debug)]
+pub struct Lab {
+    topology: Topology,
+    tag: String,
+    owned: bool,
+    processes: Mutex<Vec<Process>>,
+}
+
+impl Topology {
+    /// Plans a lab and builds it.
+    pub fn build(kind: Kind, options: &Options) -> Result<Lab> {
+        Lab::build(Self::new(kind, options)?)
+    }
+}
+
+impl Lab {
+    /// Carries out a plan and waits until every link is up.
+    pub fn build(topology: Topology) -> Result<Self> {
+        let tag = topology.options.tag.clone().unwrap_or_else(fresh_tag);
+        let taken = namespaces_of(&tag)?;
+        if !taken.is_empty() {
+            return Err(LabError::Usage(format!(
+                "the lab {tag} is up already ({}); take it down or use another tag",
+                taken.join(", ")
+            )));
+        }
+        let lab = Self {
+            topology,
+            tag,
+            owned: true,
+            processes: Mutex::default(),
+        };
+        cleanup::register(&lab.tag, lab.namespaces());
+        // From here on an error or a panic drops `lab`, which deletes what is there.
+        lab.create()?;
+        lab.wait_ready()?;
+        Ok(lab)
+    }
+
+    /// Opens a lab that another process built and keeps; dropping it leaves it up.
+    pub fn open(tag: &str) -> Result<Self> {
+        check_tag(tag)?;
+        let switch = namespace_name(tag, Role::Switch);
+        if !namespace::path(&switch).exists() {
+            return Err(LabError::Usage(format!(
+                "no lab {tag} is up; see `lab list`"
+            )));
+        }
+        let text = namespace::ip(&["-n", &switch, "-j", "link", "show", "dev", "lo"], None)?;
+        let alias = parse(&text)?
+            .pointer("/0/ifalias")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .ok_or_else(|| LabError::Answer(format!("{switch} does not say which lab it is of")))?;
+        let (kind, options) = from_alias(&alias, tag)?;
+        let topology = Topology::new(kind, &options)?;
+        Ok(Self {
+            topology,
+            tag: tag.to_owned(),
+            owned: false,
+            processes: Mutex::default(),
+        })
+    }
+
+    /// The plan.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// Every part of this lab, the switch first.
+    pub fn roles(&self) -> Vec<Role> {
+        std::iter::once(Role::Switch)
+            .chain(self.topology.nodes.iter().map(|node| node.role))
+            .collect()
+    }
+
+    /// Name of a node's namespace.
+    pub fn namespace(&self, role: Role) -> String {
+        namespace_name(&self.tag, role)
+    }
+
+    /// Names of all namespaces.
+    pub fn namespaces(&self) -> Vec<String> {
+        self.roles()
+            .into_iter()
+            .map(|role| self.namespace(role))
+            .collect()
+    }
+
+    /// Runs `work` on a thread inside a node.
+    pub fn run_in<T: Send>(&self, role: Role, work: impl FnOnce() -> T + Send) -> Result<T> {
+        namespace::run_in(&self.namespace(role), work)
+    }
+
+    /// Runs a command inside a node to its end, good or bad.
+    pub fn output(&self, role: Role, command: &mut Command) -> Result<Output> {
+        namespace::output_in(&self.namespace(role), command)
+    }
+
+    /// Runs a command inside a node and returns what it said; a bad end is an error.
+    pub fn check(&self, role: Role, command: &mut Command) -> Result<String> {
+        let output = self.output(role, command)?;
+        if !output.status.success() {
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            return Err(LabError::Command {
+                command: format!("{} (in {role})", namespace::command_line(command)),
+                status: output.status,
+                stderr: format!("{} {}", stderr.trim(), stdout.trim())
+                    .trim()
+                    .to_owned(),
+            });
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Starts a process in a node that says `ready` when it is; the lab ends it. The director's
+    /// own program is started this way.
+    pub fn start(&self, role: Role, command: &mut Command, ready: &str) -> Result<()> {
+        let process = Process::start(&self.namespace(role), command, ready)?;
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(process);
+        Ok(())
+    }
+
+    /// Starts a responder on every real server, and waits until all are ready.
+    pub fn start_servers(&self, program: &Program, ports: &[u16]) -> Result<()> {
+        for number in 1..=self.topology.options.real_servers {
+            let role = Role::RealServer(number);
+            let mut command = program.command();
+            command.args(["serve", "--name", &role.to_string()]);
+            for port in ports {
+                command.args(["--port", &port.to_string()]);
+            }
+            self.start_detachable(role, &mut command)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a decapsulator on every real server of a tunnel lab: the kernel's own tunnel devices
+    /// where it has them, ours otherwise.
+    pub fn start_decapsulators(&self, program: &Program) -> Result<()> {
+        for number in 1..=self.topology.options.real_servers {
+            let role = Role::RealServer(number);
+            let mut command = program.command();
+            command.args([
+                "decapsulate",
+                "--interface",
+                "eth0",
+                "--tun",
+                decapsulate::TUN,
+            ]);
+            self.start_detachable(role, &mut command)?;
+        }
+        Ok(())
+    }
+
+    fn start_detachable(&self, role: Role, command: &mut Command) -> Result<()> {
+        use std::os::unix::process::CommandExt;
+        // In a process group of its own, so that Ctrl-C reaches the lab first, which ends it.
+        self.start(role, command.process_group(0), "ready ")
+    }
+
+    /// Leaves namespaces and processes behind when this process ends.
+    pub fn keep(mut self) {
+        self.owned = false;
+        cleanup::forget(&self.tag);
+        let processes = std::mem::take(self.processes.get_mut().unwrap_or_else(|e| e.into_inner()));
+        processes.into_iter().for_each(Process::release);
+    }
+
+    fn create(&self) -> Result<()> {
+        for name in self.namespaces() {
+            NetNs::create(&name)?;
+        }
+        self.prepare_switch()?;
+        for node in &self.topology.nodes {
+            namespace::run_in(&self.namespace(node.role), || set_sysctls(&node.sysctls))??;
+        }
+        let links = self.link_batch();
+        namespace::ip(
+            &["-n", &self.namespace(Role::Switch), "-batch", "-"],
+            Some(&links),
+        )?;
+        for node in &self.topology.nodes {
+            let name = self.namespace(node.role);
+            namespace::run_in(&name, || set_sysctls(&node.leg_sysctls))??;
+            namespace::ip(&["-n", &name, "-batch", "-"], Some(&node_batch(node)))?;
+        }
+        if self.topology.options.wire_port.complete_checksums {
+            self.make_wire_ports()?;
+        }
+        Ok(())
+    }
+
+    fn prepare_switch(&self) -> Result<()> {
+        namespace::run_in(&self.namespace(Role::Switch), || {
+            // A switch has no addresses and filters nothing.
+            set_sysctls(&[
+                ("ipv6/conf/all/disable_ipv6".to_owned(), "1".to_owned()),
+                ("ipv6/conf/default/disable_ipv6".to_owned(), "1".to_owned()),
+            ])?;
+            for table in ["arptables", "iptables", "ip6tables"] {
+                // Only there where the kernel has br_netfilter.
+                let path = format!("bridge/bridge-nf-call-{table}");
+                if std::path::Path::new("/proc/sys/net").join(&path).exists() {
+                    namespace::set_sysctl(&path, "0")?;
+                }
+            }
+            Ok(())
+        })?
+    }
+
+    /// Bridges, and a veth pair for every leg.
+    fn link_batch(&self) -> String {
+        let mut batch = format!("link set dev lo alias {}\n", to_alias(&self.topology));
+        for net in self.topology.nets() {
+            // Without snooping, multicast (neighbour discovery, VRRP) goes to all, as on a switch
+            // without a querier.
+            let _ = writeln!(
+                batch,
+                "link add dev {0} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+                 link set dev {0} up",
+                net.bridge()
+            );
+        }
+        for node in &self.topology.nodes {
+            let namespace = self.namespace(node.role);
+            for leg in &node.legs {
+                let _ = writeln!(
+                    batch,
+                    "link add dev {port} mtu {mtu} type veth \
+                     peer name {name} netns {namespace} address {mac} mtu {mtu}\n\
+                     link set dev {port} master {bridge} up",
+                    port = leg.port,
+                    name = leg.name,
+                    mac = leg.mac,
+                    mtu = leg.mtu,
+                    bridge = leg.net.bridge(),
+                );
+            }
+        }
+        batch
+    }
+
+    fn make_wire_ports(&self) -> Result<()> {
+        let director = self.topology.node(Role::Director).into_iter();
+        for leg in director.flat_map(|node| &node.legs) {
+            let mut command = Command::new("ethtool");
+            command.args([
+                "-K", &leg.port, "tx", "off", "tso", "off", "gso", "off", "gro", "on",
+            ]);
+            self.check(Role::Switch, &mut command)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every interface is up and has carrier, and no address is tentative.
+    fn wait_ready(&self) -> Result<()> {
+        let deadline = Instant::now() + LINK_LIMIT;
+        for role in self.roles() {
+            let name = self.namespace(role);
+            loop {
+                let text = namespace::ip(&["-n", &name, "-j", "address", "show"], None)?;
+                let Some(missing) = first_unready(&parse(&text)?) else {
+                    break;
+                };
+                if Instant::now() >= deadline {
+                    let what = format!("{role} {missing} was not ready");
+                    return Err(LabError::Deadline {
+                        what,
+                        limit: LINK_LIMIT,
+                    });
+                }
+                thread::yield_now();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.processes
+            .get_mut()
+            .unwrap_or_else(|poison| poison.into_inner())
+            .clear();
+        if !self.owned {
+            return;
+        }
+        if let Err(error) = namespace::delete(&self.namespaces()) {
+            eprintln!(
+                "pointsman-lab: the lab {} is not wholly gone: {error}",
+                self.tag
+            );
+        }
+        cleanup::forget(&self.tag);
+    }
+}
+
+/// Name of the namespace of a part of a lab.
+pub fn namespace_name(tag: &str, role: Role) -> String {
+    format!("pm{tag}-{role}")
+}
+
+/// Tags of all labs that are up, sorted.
+pub fn tags() -> Result<Vec<String>> {
+    let mut tags: Vec<String> = NetNs::list()?
+        .iter()
+        .filter_map(|name| split_name(name).map(|(tag, _)| tag.to_owned()))
+        .collect();
+    tags.sort();
+    tags.dedup();
+    Ok(tags)
+}
+
+/// Namespaces of a lab, also of one that was only half built.
+pub fn namespaces_of(tag: &str) -> Result<Vec<String>> {
+    let belongs = |name: &String| split_name(name).is_some_and(|(found, _)| found == tag);
+    Ok(NetNs::list()?.into_iter().filter(belongs).collect())
+}
+
+/// Tags of labs whose process ended without taking them down (killed, or aborted).
+pub fn stale_tags() -> Result<Vec<String>> {
+    let stale = |tag: &String| {
+        tag.strip_prefix('t')
+            .and_then(|rest| rest.split_once('x'))
+            .and_then(|(pid, _)| pid.parse::<u32>().ok())
+            .is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+    };
+    Ok(tags()?.into_iter().filter(stale).collect())
+}
+
+/// Takes a lab down, whoever built it.
+pub fn take_down(tag: &str) -> Result<()> {
+    check_tag(tag)?;
+    let names = namespaces_of(tag)?;
+    if names.is_empty() {
+        return Err(LabError::Usage(format!(
+            "no lab {tag} is up; see `lab list`"
+        )));
+    }
+    namespace::delete(&names)
+}
+
+fn split_name(name: &str) -> Option<(&str, &str)> {
+    let (tag, role) = name.strip_prefix("pm")?.split_once('-')?;
+    let server = |role: &str| {
+        role.strip_prefix("rs")
+            .is_some_and(|n| n.parse::<u8>().is_ok())
+    };
+    let known = ["switch", "client", "director", "router"].contains(&role) || server(role);
+    (check_tag(tag).is_ok() && known).then_some((tag, role))
+}
+
+/// A tag that names this process, so that leftovers of a killed one are known for what they are.
+fn fresh_tag() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!(
+        "t{}x{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+fn set_sysctls(sysctls: &[(String, String)]) -> Result<()> {
+    sysctls
+        .iter()
+        .try_for_each(|(path, value)| namespace::set_sysctl(path, value))
+}
+
+/// Links up, addresses and routes of one node.
+fn node_batch(node: &Node) -> String {
+    let mut batch = String::from("link set dev lo up\n");
+    // `nodad`: usable at once. `preferred_lft 0` keeps a virtual address from being chosen as the
+    // source of the node's own connections.
+    let options = |address: &crate::address::Cidr| match Family::of(address.address) {
+        Family::V4 => "",
+        Family::V6 if address.length == 128 => " nodad preferred_lft 0",
+        Family::V6 => " nodad",
+    };
+    for address in &node.loopback {
+        let _ = writeln!(batch, "address add {address} dev lo{}", options(address));
+    }
+    for leg in &node.legs {
+        let _ = writeln!(batch, "link set dev {} up", leg.name);
+        for address in &leg.addresses {
+            let _ = writeln!(
+                batch,
+                "address add {address} dev {}{}",
+                leg.name,
+                options(address)
+            );
+        }
+    }
+    for route in &node.routes {
+        let to = match (route.to, Family::of(route.via)) {
+            (Some(to), _) => to.to_string(),
+            (None, Family::V4) => "0.0.0.0/0".to_owned(),
+            (None, Family::V6) => "::/0".to_owned(),
+        };
+        let mtu = route
+            .mtu
+            .map(|mtu| format!(" mtu {mtu}"))
+            .unwrap_or_default();
+        let _ = writeln!(batch, "route add {to} via {}{mtu}", route.via);
+    }
+    batch
+}
+
+/// What is not ready yet in the output of `ip -j address show`.
+fn first_unready(links: &Value) -> Option<String> {
+    links.as_array()?.iter().find_map(|link| {
+        let name = link["ifname"].as_str().unwrap_or("?");
+        let flags = link["flags"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        // The switch's own loopback stays down.
+        if name == "lo" {
+            return None;
+        }
+        if !flags.iter().any(|flag| flag == "LOWER_UP") {
+            return Some(name.to_owned());
+        }
+        let addresses = link["addr_info"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        addresses
+            .iter()
+            .find(|address| address["tentative"] == Value::Bool(true))
+            .map(|address| format!("{name} address {}", address["local"]))
+    })
+}
+
+fn to_alias(topology: &Topology) -> String {
+    let options = &topology.options;
+    format!(
+        "{ALIAS}:{}:{}:{}:{}:{}:{}:{}",
+        topology.kind,
+        options.real_servers,
+        options.mtu,
+        options.fabric_mtu,
+        u8::from(options.wire_port.complete_checksums),
+        u8::from(options.vip_on_director),
+        options.client_addresses,
+    )
+}
+
+fn from_alias(alias: &str, tag: &str) -> Result<(Kind, Options)> {
+    let wrong = || LabError::Answer(format!("the lab {tag} describes itself as {alias:?}"));
+    let words: Vec<&str> = alias.split(':').collect();
+    let [ALIAS, kind, servers, mtu, fabric_mtu, wire, vip, clients] = words[..] else {
+        return Err(wrong());
+    };
+    let options = Options {
+        tag: Some(tag.to_owned()),
+        real_servers: servers.parse().map_err(|_| wrong())?,
+        mtu: mtu.parse().map_err(|_| wrong())?,
+        fabric_mtu: fabric_mtu.parse().map_err(|_| wrong())?,
+        wire_port: WirePort {
+            complete_checksums: wire == "1",
+        },
+        vip_on_director: vip == "1",
+        client_addresses: clients.parse().map_err(|_| wrong())?,
+    };
+    Ok((kind.parse()?, options))
+}
+
+fn parse(text: &str) -> Result<Value> {
+    serde_json::from_str(text)
+        .map_err(|error| LabError::Answer(format!("`ip -j` answered no JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_describes_itself_wholly() {
+        let options = Options {
+            tag: Some("x1".to_owned()),
+            real_servers: 5,
+            mtu: 1400,
+            fabric_mtu: 1600,
+            wire_port: WirePort {
+                complete_checksums: true,
+            },
+            vip_on_director: false,
+            client_addresses: 7,
+        };
+        let topology = Topology::new(Kind::Tunnel, &options).unwrap();
+        assert_eq!(
+            from_alias(&to_alias(&topology), "x1").unwrap(),
+            (Kind::Tunnel, options)
+        );
+        assert!(from_alias("pointsman-lab:nat:3", "x1").is_err());
+    }
+
+    #[test]
+    fn only_names_of_labs_are_taken_for_labs() {
+        assert_eq!(split_name("pma1-client"), Some(("a1", "client")));
+        assert_eq!(split_name("pma1-rs12"), Some(("a1", "rs12")));
+        for other in [
+            "pma1",
+            "pm-client",
+            "pma1-web",
+            "xpma1-client",
+            "pmA-client",
+            "pma-rs",
+        ] {
+            assert_eq!(split_name(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_link_without_carrier_or_a_tentative_address_is_not_ready() {
+        let ready = r#"[{"ifname":"lo","flags":["LOOPBACK"]},
+            {"ifname":"eth0","flags":["UP","LOWER_UP"],"addr_info":[{"local":"fd00::1"}]}]"#;
+        assert_eq!(first_unready(&parse(ready).unwrap()), None);
+        let down = ready.replace("\"LOWER_UP\"", "\"NO-CARRIER\"");
+        assert_eq!(
+            first_unready(&parse(&down).unwrap()).as_deref(),
+            Some("eth0")
+        );
+        let tentative = ready.replace("\"fd00::1\"", "\"fd00::1\",\"tentative\":true");
+        assert!(
+            first_unready(&parse(&tentative).unwrap())
+                .unwrap()
+                .contains("fd00::1")
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! A process of a lab: started in a namespace, ready when it says so, dead when dropped.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::error::{LabError, Result};
+use crate::namespace;
+
+/// How long a process may take until it is ready.
+pub const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running process that is killed and reaped on drop.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts `command` in the namespace and waits for a line on its standard output that begins
+    /// with `ready`.
+    pub fn start(namespace: &str, command: &mut Command, ready: &str) -> Result<Self> {
+        Self::start_within(namespace, command, ready, READY_LIMIT)
+    }
+
+    /// The same with a limit of one's own.
+    pub fn start_within(
+        namespace: &str,
+        command: &mut Command,
+        ready: &str,
+        limit: Duration,
+    ) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let name = format!("`{}` in {namespace}", namespace::command_line(command));
+        let mut child = namespace::spawn_in(namespace, command)?;
+        let output = child.stdout.take();
+        let mut process = Self {
+            name,
+            child: Some(child),
+        };
+        let (send, receive) = mpsc::channel();
+        let wanted = ready.to_owned();
+        thread::spawn(move || {
+            let Some(output) = output else { return };
+            let mut lines = BufReader::new(output);
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+                if line.starts_with(&wanted) {
+                    let _ = send.send(());
+                    break;
+                }
+                line.clear();
+            }
+            drop(send);
+            // Keep the pipe empty, so that a talkative process never waits for us.
+            let _ = std::io::copy(&mut lines.by_ref(), &mut std::io::sink());
+        });
+        match receive.recv_timeout(limit) {
+            Ok(()) => Ok(process),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(LabError::Deadline {
+                what: format!("{} did not say {ready:?}", process.name),
+                limit,
+            }),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let status = process.kill();
+                Err(LabError::Answer(format!(
+                    "{} ended early: {status}",
+                    process.name
+                )))
+            }
+        }
+    }
+
+    /// Process id.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Lets the process live on without us.
+    pub fn release(mut self) {
+        self.child = None;
+    }
+
+    /// Ends it by SIGKILL and says how it ended.
+    pub fn kill(&mut self) -> String {
+        let Some(mut child) = self.child.take() else {
+            return "gone before".to_owned();
+        };
+        let _ = child.kill();
+        child
+            .wait()
+            .map_or_else(|error| error.to_string(), |status| status.to_string())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

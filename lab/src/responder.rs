@@ -1,0 +1,70 @@
+//! The UDP half of a real server: it answers from the address that it was asked at.
+//!
+//! A server with the VIP on `lo` that lets the kernel choose the source would answer from its own
+//! address, and the client would throw the answer away. So the destination of each datagram is
+//! asked for (`IPV6_RECVPKTINFO`, which on a dual-stack socket tells IPv4 destinations too, as
+//! mapped addresses) and given back as the source of the answer.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::thread;
+
+use nix::sys::socket::sockopt::Ipv6RecvPacketInfo;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendmsg, setsockopt,
+};
+
+use crate::error::{LabError, Result};
+
+/// Opens `[::]:port` and answers on a thread of its own for ever.
+pub(crate) fn start(name: &str, port: u16) -> Result<()> {
+    let what = || format!("{name} cannot listen on UDP [::]:{port}");
+    let socket = UdpSocket::bind(("::", port)).map_err(LabError::io(what()))?;
+    setsockopt(&socket, Ipv6RecvPacketInfo, &true).map_err(|errno| LabError::Io {
+        what: what(),
+        source: errno.into(),
+    })?;
+    let name = name.to_owned();
+    thread::Builder::new()
+        .name(format!("udp-{port}"))
+        .spawn(move || {
+            let mut buffer = vec![0; 65_536];
+            loop {
+                if let Err(errno) = answer_one(&socket, &name, &mut buffer) {
+                    // An ICMP error of an earlier answer, or one too long to send.
+                    eprintln!("{name}: UDP port {port}: {errno}");
+                }
+            }
+        })
+        .map_err(LabError::io(what()))?;
+    Ok(())
+}
+
+fn answer_one(socket: &UdpSocket, name: &str, buffer: &mut [u8]) -> nix::Result<()> {
+    let mut space = nix::cmsg_space!(libc::in6_pktinfo);
+    let fd = socket.as_raw_fd();
+    let mut slices = [IoSliceMut::new(buffer)];
+    let got = recvmsg::<SockaddrIn6>(fd, &mut slices, Some(&mut space), MsgFlags::empty())?;
+    let (length, peer) = (got.bytes, got.address);
+    let asked_at = got.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::Ipv6PacketInfo(info) => Some(info.ipi6_addr),
+        _ => None,
+    });
+    let (Some(peer), Some(address)) = (peer, asked_at) else {
+        return Ok(());
+    };
+    // The interface is left to routing: the answer of direct routing leaves by another leg.
+    let info = libc::in6_pktinfo {
+        ipi6_addr: address,
+        ipi6_ifindex: 0,
+    };
+    let first = format!("{name}\n");
+    let answer = [
+        IoSlice::new(first.as_bytes()),
+        IoSlice::new(&buffer[..length]),
+    ];
+    let control = [ControlMessage::Ipv6PacketInfo(&info)];
+    sendmsg(fd, &answer, &control, MsgFlags::empty(), Some(&peer))?;
+    Ok(())
+}
