@@ -21,18 +21,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use zerocopy::IntoBytes;
 
-use crate::address::ipv6_words;
-use crate::arp::{self, Arp};
-use crate::bytes::{Be16, Be32, Mac};
-use crate::ethernet::{self, Ethernet, VlanTag};
+use crate::bytes::{Be16, Mac};
+use crate::ethernet;
 use crate::gre::Gre;
 use crate::gue::Gue;
 use crate::icmp;
-use crate::ipv4::Ipv4;
-use crate::ipv6::{self, Ipv6, Ipv6Fragment};
+use crate::ip_part::IpPart;
+use crate::ipv6;
+pub use crate::link_frame::{arp_reply, arp_request, ethernet_frame};
 use crate::protocol;
+use crate::segment::fill;
 pub use crate::segment::{Addresses, IcmpPart, RawPart, SctpPart, Segment, TcpPart, UdpPart};
-use crate::segment::{field, fill};
 use crate::tcp;
 
 /// The source address of a frame that was given none.
@@ -47,24 +46,6 @@ struct LinkPart {
     /// EtherType and control word, outermost first.
     tags: Vec<(u16, u16)>,
     least: usize,
-}
-
-#[derive(Debug, Clone)]
-struct IpPart {
-    source: IpAddr,
-    destination: IpAddr,
-    tos: u8,
-    ttl: u8,
-    id: u32,
-    dont_fragment: bool,
-    /// Offset in bytes, and whether more follow.
-    fragment: Option<(u32, bool)>,
-    /// Of IPv4.
-    options: Vec<u8>,
-    /// Of IPv6: number and all bytes, the first of them open.
-    extensions: Vec<(u8, Vec<u8>)>,
-    /// Where a routing header's journey ends.
-    last_stop: Option<Ipv6Addr>,
 }
 
 /// A frame to be built: Ethernet, IP, and `S` behind it.
@@ -102,18 +83,7 @@ impl Frame {
             tags: Vec::new(),
             least: 0,
         };
-        let ip = IpPart {
-            source,
-            destination,
-            tos: 0,
-            ttl: 64,
-            id: 1,
-            dont_fragment: false,
-            fragment: None,
-            options: Vec::new(),
-            extensions: Vec::new(),
-            last_stop: None,
-        };
+        let ip = IpPart::new(source, destination);
         let protocol = if source.is_ipv4() {
             0xff
         } else {
@@ -484,164 +454,10 @@ impl Frame<UdpPart> {
     }
 }
 
-impl IpPart {
-    fn packet(&self, number: u8, payload: &[u8], fragment: Option<(u32, bool)>) -> Vec<u8> {
-        match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                self.packet_v4(source, destination, number, payload, fragment)
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                self.packet_v6(source, destination, number, payload, fragment)
-            }
-            _ => unreachable!("`Frame::ip` saw to it"),
-        }
-    }
-
-    fn packet_v4(
-        &self,
-        source: Ipv4Addr,
-        destination: Ipv4Addr,
-        number: u8,
-        payload: &[u8],
-        fragment: Option<(u32, bool)>,
-    ) -> Vec<u8> {
-        let mut options = self.options.clone();
-        options.resize(options.len().next_multiple_of(4), 0);
-        assert!(
-            options.len() <= 40,
-            "IPv4 options take {} bytes, 40 is the most",
-            options.len()
-        );
-        let header_length = Ipv4::LEN as usize + options.len();
-        let (offset, more) = fragment.unwrap_or_default();
-        let mut word = field((offset / 8) as usize, "a fragment offset") & Ipv4::OFFSET;
-        assert_eq!(
-            u32::from(word) * 8,
-            offset,
-            "a fragment can't start at byte {offset}"
-        );
-        if more {
-            word |= Ipv4::MORE_FRAGMENTS;
-        }
-        if self.dont_fragment {
-            word |= Ipv4::DONT_FRAGMENT;
-        }
-        let header = Ipv4 {
-            version_length: 0x40 | (header_length / 4) as u8,
-            tos: self.tos,
-            total_length: Be16::new(field(header_length + payload.len(), "an IPv4 packet")),
-            id: Be16::new(self.id as u16),
-            fragment: Be16::new(word),
-            ttl: self.ttl,
-            protocol: number,
-            checksum: Be16::new(0),
-            source: source.into(),
-            destination: destination.into(),
-        };
-        let mut bytes = [header.as_bytes(), &options].concat();
-        fill(&mut bytes, 0, 10);
-        bytes.extend(payload);
-        bytes
-    }
-
-    fn packet_v6(
-        &self,
-        source: Ipv6Addr,
-        destination: Ipv6Addr,
-        number: u8,
-        payload: &[u8],
-        fragment: Option<(u32, bool)>,
-    ) -> Vec<u8> {
-        let mut extensions = self.extensions.clone();
-        if let Some((offset, more)) = fragment {
-            let offset = field(offset as usize, "a fragment offset") | u16::from(more);
-            let header = Ipv6Fragment {
-                next_header: 0,
-                reserved: 0,
-                offset: Be16::new(offset),
-                id: Be32::new(self.id),
-            };
-            extensions.push((ipv6::FRAGMENT, header.as_bytes().to_vec()));
-        }
-        let mut next = number;
-        for (number, bytes) in extensions.iter_mut().rev() {
-            bytes[0] = next;
-            next = *number;
-        }
-        let mut behind: Vec<u8> = extensions
-            .into_iter()
-            .flat_map(|(_, bytes)| bytes)
-            .collect();
-        behind.extend(payload);
-        let header = Ipv6 {
-            version_class_flow: Be32::new(6 << 28 | u32::from(self.tos) << 20),
-            payload_length: Be16::new(field(behind.len(), "an IPv6 payload")),
-            next_header: next,
-            hop_limit: self.ttl,
-            source: ipv6_words(source),
-            destination: ipv6_words(destination),
-        };
-        [header.as_bytes(), &behind].concat()
-    }
-}
-
 fn inner_protocol(packet: &[u8]) -> u8 {
     match packet.first().map(|byte| byte >> 4) {
         Some(4) => protocol::IPV4,
         Some(6) => protocol::IPV6,
         _ => panic!("what should be wrapped does not start with an IP header"),
-    }
-}
-
-/// A frame of any EtherType; `tags` are EtherType and control word, outermost first.
-pub fn ethernet_frame(
-    source: Mac,
-    destination: Mac,
-    tags: &[(u16, u16)],
-    ethertype: u16,
-    payload: &[u8],
-) -> Vec<u8> {
-    let first = tags.first().map_or(ethertype, |tag| tag.0);
-    let header = Ethernet {
-        destination,
-        source,
-        ethertype: Be16::new(first),
-    };
-    let mut frame = header.as_bytes().to_vec();
-    for (index, (_, control)) in tags.iter().enumerate() {
-        let next = tags.get(index + 1).map_or(ethertype, |tag| tag.0);
-        let tag = VlanTag {
-            control: Be16::new(*control),
-            ethertype: Be16::new(next),
-        };
-        frame.extend(tag.as_bytes());
-    }
-    frame.extend(payload);
-    frame
-}
-
-/// The broadcast by which `sender` asks who has `target`; `sender == target` announces it.
-pub fn arp_request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
-    let message = arp_message(arp::REQUEST, (mac, sender), (Mac::default(), target));
-    ethernet_frame(mac, Mac::BROADCAST, &[], ethernet::ARP, message.as_bytes())
-}
-
-/// The answer that `sender` is at `mac`, to the `target` that asked.
-pub fn arp_reply(mac: Mac, sender: Ipv4Addr, target_mac: Mac, target: Ipv4Addr) -> Vec<u8> {
-    let message = arp_message(arp::REPLY, (mac, sender), (target_mac, target));
-    ethernet_frame(mac, target_mac, &[], ethernet::ARP, message.as_bytes())
-}
-
-fn arp_message(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Arp {
-    Arp {
-        hardware: Be16::new(arp::ETHERNET),
-        protocol: Be16::new(ethernet::IPV4),
-        hardware_length: 6,
-        protocol_length: 4,
-        operation: Be16::new(operation),
-        sender_mac: sender.0,
-        sender: sender.1.into(),
-        target_mac: target.0,
-        target: target.1.into(),
     }
 }

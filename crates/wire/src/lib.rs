@@ -21,10 +21,14 @@ pub mod ethernet;
 pub mod gre;
 pub mod gue;
 pub mod icmp;
+#[cfg(feature = "std")]
+mod ip_part;
 pub mod ipv4;
 pub mod ipv6;
 #[cfg(feature = "std")]
 mod layers;
+#[cfg(feature = "std")]
+mod link_frame;
 #[cfg(feature = "std")]
 mod mac;
 pub mod protocol;
