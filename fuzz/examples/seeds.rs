@@ -1,0 +1,90 @@
+//! Writes the seed corpora that the fuzz targets start from, `corpus/<target>/seed-<name>`.
+
+use std::net::Ipv6Addr;
+use std::path::Path;
+
+use pointsman_wire::build::{SOURCE_MAC, arp_reply, arp_request};
+use pointsman_wire::{Frame, Mac, icmp, tcp};
+
+/// One frame of each kind that the reader tells apart.
+fn frames() -> Vec<(&'static str, Vec<u8>)> {
+    let [client, vip] = [[192, 168, 7, 2], [192, 168, 7, 33]];
+    let v4 = || Frame::ipv4(client, vip);
+    let [a, b] = [1, 2].map(|last| Ipv6Addr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]));
+    let v6 = || Frame::ipv6(a, b);
+    let outer = || Frame::ipv4([10, 0, 0, 1], [10, 0, 0, 2]);
+    let syn = v4()
+        .tcp(40000, 80)
+        .flags(tcp::SYN)
+        .mss(1460)
+        .timestamps(1, 0);
+    let inner = syn.build_packet();
+    let inner_v6 = v6().udp(1, 2).payload(b"payload").build_packet();
+    let piece = v4().udp(1, 2).payload(&[0; 100]).fragments(84).remove(1);
+    let piece_v6 = v6().udp(1, 2).payload(&[0; 100]).fragments(120).remove(0);
+    vec![
+        (
+            "arp-request",
+            arp_request(SOURCE_MAC, client.into(), vip.into()),
+        ),
+        (
+            "arp-reply",
+            arp_reply(SOURCE_MAC, vip.into(), Mac::BROADCAST, client.into()),
+        ),
+        ("tcp", syn.build()),
+        ("tcp-two-tags", syn.service_vlan(10).vlan(178).build()),
+        (
+            "tcp-ip-options",
+            v4().ip_options(&[7, 7, 4, 0, 0, 0, 0]).tcp(1, 2).build(),
+        ),
+        ("udp-padded", v4().udp(1, 2).padded(60).build()),
+        (
+            "udp6-extensions",
+            v6().hop_by_hop().destination_options().udp(1, 2).build(),
+        ),
+        (
+            "udp6-routing",
+            v6().routing(1, Ipv6Addr::LOCALHOST).udp(1, 2).build(),
+        ),
+        (
+            "sctp",
+            v4().sctp(1, 2, 0)
+                .payload(&[1, 0, 0, 8, 0, 0, 0, 1])
+                .build(),
+        ),
+        ("echo", v4().echo_request(1, 2).payload(b"payload").build()),
+        (
+            "neighbor6",
+            v6().icmp(135, 0, 0).payload(&b.octets()).build(),
+        ),
+        (
+            "icmp-too-big",
+            v4().icmp_error(icmp::V4_UNREACHABLE, 4, 1400, &inner)
+                .build(),
+        ),
+        (
+            "icmp6-too-big",
+            v6().icmp_error(icmp::V6_TOO_BIG, 0, 1280, &inner_v6)
+                .build(),
+        ),
+        ("ipip", outer().ip_in_ip(&inner).build()),
+        ("ipip-6in4", outer().ip_in_ip(&inner_v6).build()),
+        ("gre", outer().gre(&inner, true).build()),
+        ("gue", outer().udp(1, 6080).gue(&inner).build()),
+        ("fragment", piece),
+        ("fragment6", piece_v6),
+    ]
+}
+
+fn main() -> std::io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/wire_text");
+    std::fs::create_dir_all(&folder)?;
+    for (name, frame) in frames() {
+        std::fs::write(folder.join(format!("seed-{name}")), &frame)?;
+        // The target reads packets without link layer, too.
+        if name == "ipip" {
+            std::fs::write(folder.join("seed-packet"), &frame[14..])?;
+        }
+    }
+    Ok(())
+}
