@@ -1,0 +1,130 @@
+//! Time, chance, routes and loops, by kernel helpers.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{
+    bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop,
+};
+use pointsman_director::{
+    record::{Address, NextHop, hop_flag},
+    tables::Env,
+};
+use pointsman_wire::Mac;
+
+use crate::maps::{TEST, TESTING, ZERO};
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// The kernel around a program; `context` is the program's own.
+pub struct Kernel {
+    pub context: *mut c_void,
+}
+
+/// `struct bpf_fib_lookup` of `<linux/bpf.h>`, unions flattened.
+#[repr(C)]
+struct FibLookup {
+    family: u8,
+    protocol: u8,
+    source_port: u16,
+    destination_port: u16,
+    /// In: bytes of the packet; out: MTU of the route.
+    length: u16,
+    ifindex: u32,
+    class: u32,
+    source: [u32; 4],
+    destination: [u32; 4],
+    vlan: [u16; 2],
+    source_mac: [u8; 6],
+    destination_mac: [u8; 6],
+}
+
+unsafe extern "C" fn call<F: FnMut(u32) -> bool>(index: u32, body: *mut c_void) -> i64 {
+    // SAFETY: `repeat` passes its own closure, exclusively borrowed for the loop.
+    let body = unsafe { &mut *body.cast::<F>() };
+    if body(index) { 0 } else { 1 }
+}
+
+impl Env for Kernel {
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        if TESTING.load() != 0 {
+            return TEST.get(0).copied().unwrap_or(0);
+        }
+        // SAFETY: no arguments.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        if TESTING.load() != 0 {
+            return TEST.get(1).copied().unwrap_or(0) as u32;
+        }
+        // SAFETY: no arguments.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn route(
+        &self,
+        ipv6: bool,
+        source: &Address,
+        destination: &Address,
+        ifindex: u32,
+        hop: &mut NextHop,
+    ) -> bool {
+        let mut fib = FibLookup {
+            family: if ipv6 { AF_INET6 } else { AF_INET },
+            protocol: 0,
+            source_port: 0,
+            destination_port: 0,
+            // Not 0: then the kernel also tells the MTU.
+            length: 1,
+            ifindex,
+            class: 0,
+            source: *source,
+            destination: *destination,
+            vlan: [0; 2],
+            source_mac: [0; 6],
+            destination_mac: [0; 6],
+        };
+        // SAFETY: context and parameters are valid for the call, the size is theirs.
+        let result = unsafe {
+            bpf_fib_lookup(
+                self.context,
+                (&raw mut fib).cast(),
+                size_of::<FibLookup>() as i32,
+                0,
+            )
+        };
+        if result != 0 {
+            return false;
+        }
+        *hop = NextHop {
+            ifindex: fib.ifindex,
+            mtu: fib.length as u32,
+            destination: Mac(fib.destination_mac),
+            source: Mac(fib.source_mac),
+            vlan: 0,
+            flags: hop_flag::RESOLVED,
+        };
+        true
+    }
+
+    #[inline(always)]
+    fn repeat(&self, times: u32, body: impl FnMut(u32) -> bool) {
+        #[inline(always)]
+        fn run<F: FnMut(u32) -> bool>(times: u32, mut body: F) {
+            // SAFETY: the callback has the signature that `bpf_loop` wants and gets the closure.
+            unsafe {
+                bpf_loop(times, call::<F> as *mut c_void, (&raw mut body).cast(), 0);
+            }
+        }
+        run(times, body);
+    }
+
+    #[inline(always)]
+    fn opaque(&self, value: u32) -> u32 {
+        value ^ ZERO.load()
+    }
+}

@@ -1,0 +1,76 @@
+//! The maps. Sizes here are the smallest that work; the loader sets the real ones.
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use pointsman_director::{
+    Scratch,
+    reason::REASONS,
+    record::{
+        ConnectionRecord, EventRecord, FlowKey, FlowKey4, LinkRecord, ReplyRecord, SchedulerState,
+        ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
+        TableLine,
+    },
+};
+
+/// IPv4 connections by the flow from client to virtual service.
+#[btf_map]
+pub static CONN4: HashMap<FlowKey4, ConnectionRecord, 1024> = HashMap::new();
+/// IPv6 connections.
+#[btf_map]
+pub static CONN6: HashMap<FlowKey, ConnectionRecord, 1024> = HashMap::new();
+/// IPv4 reply entries by the flow from real server to client.
+#[btf_map]
+pub static REPLY4: HashMap<FlowKey4, ReplyRecord, 1024> = HashMap::new();
+/// IPv6 reply entries.
+#[btf_map]
+pub static REPLY6: HashMap<FlowKey, ReplyRecord, 1024> = HashMap::new();
+/// Virtual services.
+#[btf_map]
+pub static SERVICES: HashMap<ServiceKey, ServiceRecord, 1024> = HashMap::new();
+/// Scheduler state by service index.
+#[btf_map]
+pub static SCHEDULERS: Array<SchedulerState, 1024> = Array::new();
+/// Slots of services, newest server first.
+#[btf_map]
+pub static SLOTS: Array<SlotLine, 1024> = Array::new();
+/// Lookup tables of hash schedulers.
+#[btf_map]
+pub static TABLES: Array<TableLine, 1024> = Array::new();
+/// Real servers.
+#[btf_map]
+pub static SERVERS: Array<ServerRecord, 1024> = Array::new();
+/// Connection counts of real servers.
+#[btf_map]
+pub static COUNTS: Array<ServerCounts, 1024> = Array::new();
+/// Traffic of real servers.
+#[btf_map]
+pub static STATS: PerCpuArray<ServerStats, 1024> = PerCpuArray::new();
+/// Attached devices.
+#[btf_map]
+pub static LINKS: HashMap<u32, LinkRecord, 256> = HashMap::new();
+/// What holds for every service.
+#[btf_map]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+/// Verdicts by reason.
+#[btf_map]
+pub static REASON_COUNTS: PerCpuArray<u64, { REASONS }> = PerCpuArray::new();
+/// One packet's working state.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+/// Packets for the daemon.
+#[btf_map]
+pub static EVENTS: RingBuf<EventRecord, { 1 << 19 }> = RingBuf::new();
+/// Time (nanoseconds) and chance of the differential test; read only when [`TESTING`] is set.
+#[btf_map]
+pub static TEST: Array<u64, 2> = Array::new();
+
+/// Not 0 while the loader wants time and chance from [`TEST`].
+#[unsafe(no_mangle)]
+pub static TESTING: Global<u32> = Global::new(0);
+
+/// Zero, but only at run time.
+#[unsafe(no_mangle)]
+pub static ZERO: Global<u32> = Global::new(0);

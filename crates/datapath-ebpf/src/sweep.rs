@@ -1,0 +1,78 @@
+//! Expiry: run by the daemon through `BPF_PROG_TEST_RUN`, over all connections.
+//!
+//! A raw tracepoint program, because its test run neither disables softirqs nor copies a packet.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::generated::bpf_for_each_map_elem, macros::raw_tracepoint, programs::RawTracePointContext,
+};
+use pointsman_director::{
+    process::expire,
+    record::{ConnectionRecord, FlowKey, FlowKey4},
+    tables::Env,
+};
+
+use crate::{env::Kernel, maps, tables::Maps};
+
+/// What the callbacks are given.
+#[repr(C)]
+struct Sweep {
+    now: u64,
+    ended: u64,
+}
+
+unsafe extern "C" fn expire4(
+    _map: *mut c_void,
+    key: *const FlowKey4,
+    value: *const ConnectionRecord,
+    sweep: *mut Sweep,
+) -> i64 {
+    // SAFETY: the kernel passes valid key and value; `sweep` lives on the caller's stack.
+    unsafe {
+        let key = (*key).expand();
+        (*sweep).ended += u64::from(expire(&Maps, &key, &*value, (*sweep).now));
+    }
+    0
+}
+
+unsafe extern "C" fn expire6(
+    _map: *mut c_void,
+    key: *const FlowKey,
+    value: *const ConnectionRecord,
+    sweep: *mut Sweep,
+) -> i64 {
+    // SAFETY: as in `expire4`.
+    unsafe {
+        let key = *key;
+        (*sweep).ended += u64::from(expire(&Maps, &key, &*value, (*sweep).now));
+    }
+    0
+}
+
+/// Ends every connection whose time is over, by the clock in its argument; returns how many.
+#[raw_tracepoint]
+pub fn sweep(context: RawTracePointContext) -> i32 {
+    let env = Kernel { context: context.as_ptr() };
+    // Raw tracepoints may not read the coarse clock: the daemon passes it.
+    // SAFETY: the daemon runs the program with one argument.
+    let now = unsafe { *context.as_ptr().cast::<u64>() };
+    let mut state = Sweep { now, ended: env.opaque(0) as u64 };
+    // SAFETY: maps and callbacks fit each other; the state outlives the calls.
+    unsafe {
+        bpf_for_each_map_elem(
+            (&raw const maps::CONN4).cast_mut().cast(),
+            expire4 as *mut c_void,
+            (&raw mut state).cast(),
+            0,
+        );
+        bpf_for_each_map_elem(
+            (&raw const maps::CONN6).cast_mut().cast(),
+            expire6 as *mut c_void,
+            (&raw mut state).cast(),
+            0,
+        );
+    }
+    state.ended as i32
+}

@@ -1,0 +1,225 @@
+//! The life of a connection: found, followed, begun, retired.
+
+use crate::{
+    headers::{Headers, TCP},
+    record::{
+        ConnectionRecord, FlowKey, ServerCounts, ServerRecord, Settings, connection_flag as flag,
+        counts_flag, method,
+    },
+    tables::{InsertError, Tables},
+    tcp::{self, Direction},
+};
+
+/// Nanoseconds of a second.
+pub const SECOND: u64 = 1_000_000_000;
+
+const STATE: u32 = 0xff;
+
+impl ConnectionRecord {
+    /// Protocol state.
+    #[inline(always)]
+    pub fn state(&self) -> u8 {
+        self.word.load() as u8
+    }
+
+    /// True when the entry no longer counts: its time is over or it is being removed.
+    #[inline(always)]
+    pub fn is_over(&self, now: u64) -> bool {
+        self.expires.load() <= now || self.word.load() & flag::DEAD != 0
+    }
+}
+
+/// The timeout of `state`, seconds.
+#[inline(always)]
+fn timeout_of(settings: &Settings, protocol: u8, state: u8) -> u32 {
+    if protocol == TCP {
+        settings.tcp_timeouts[(state & 15) as usize]
+    } else {
+        settings.udp_timeout
+    }
+}
+
+/// Moves `connection` by a packet: state, counts of its server, timer.
+#[inline(always)]
+pub fn follow<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    connection: &ConnectionRecord,
+    h: &Headers,
+    output: bool,
+    now: u64,
+) {
+    let mut state = 0;
+    if h.flow.protocol == TCP {
+        let old = connection.word.load();
+        let mut word = old;
+        let direction = if output {
+            word &= !flag::NO_OUTPUT;
+            Direction::Output
+        } else if word & flag::NO_OUTPUT != 0 {
+            Direction::InputOnly
+        } else {
+            Direction::Input
+        };
+        state = tcp::next(old as u8, h.kind, direction);
+        word = (word & !STATE) | state as u32;
+        let active = tcp::is_active(state);
+        word = if active { word & !flag::INACTIVE } else { word | flag::INACTIVE };
+        // Who loses this race follows the next packet; counts move with the winner only.
+        if word != old
+            && connection.word.replace(old, word)
+            && (word ^ old) & flag::INACTIVE != 0
+            && let Some(counts) = tables.counts(connection.server)
+        {
+            if active {
+                counts.inactive.fetch_add(u32::MAX);
+                counts.active.fetch_add(1);
+            } else {
+                counts.active.fetch_add(u32::MAX);
+                counts.inactive.fetch_add(1);
+            }
+        }
+    }
+    let timeout = timeout_of(settings, h.flow.protocol, state);
+    connection.timeout.store(timeout);
+    connection.expires.store(now + timeout as u64 * SECOND);
+}
+
+/// Writes the record of the connection that a packet begins.
+#[inline(always)]
+pub fn begin(
+    record: &mut ConnectionRecord,
+    settings: &Settings,
+    h: &Headers,
+    index: u32,
+    server: &ServerRecord,
+    now: u64,
+) {
+    let mut word = 0;
+    let mut direction = Direction::Input;
+    if server.method != method::MASQUERADE {
+        word |= flag::NO_OUTPUT;
+        direction = Direction::InputOnly;
+    }
+    let state = if h.flow.protocol == TCP { tcp::next(0, h.kind, direction) } else { 0 };
+    if h.flow.protocol != TCP || !tcp::is_active(state) {
+        word |= flag::INACTIVE;
+    }
+    let timeout = timeout_of(settings, h.flow.protocol, state);
+    record.expires.store(now + timeout as u64 * SECOND);
+    record.word.store(word | state as u32);
+    record.server = index;
+    record.packets.store(1);
+    record.timeout.store(timeout);
+    record.server_port = if server.port != 0 { server.port } else { h.flow.destination_port };
+    record.method = server.method;
+    record.pad = 0;
+    record.mark = 0;
+    record.control = 0;
+}
+
+/// Adds a begun connection to the table and to its server's counts.
+#[inline(always)]
+pub fn add<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    record: &ConnectionRecord,
+    server: &ServerRecord,
+) -> Result<(), InsertError> {
+    tables.add_connection(key, record)?;
+    if let Some(counts) = tables.counts(record.server) {
+        if record.word.load() & flag::INACTIVE != 0 {
+            counts.inactive.fetch_add(1);
+        } else {
+            counts.active.fetch_add(1);
+        }
+        bound(counts, server);
+    }
+    Ok(())
+}
+
+/// Ends a connection: takes it out of the table and of its server's counts, once.
+/// False when somebody else is doing so.
+#[inline(always)]
+pub fn retire<T: Tables>(tables: &T, key: &FlowKey, connection: &ConnectionRecord) -> bool {
+    let mut tries = 0;
+    let word = loop {
+        let word = connection.word.load();
+        if word & flag::DEAD != 0 || tries == 4 {
+            return false;
+        }
+        if connection.word.replace(word, word | flag::DEAD) {
+            break word;
+        }
+        tries += 1;
+    };
+    if let (Some(counts), Some(server)) =
+        (tables.counts(connection.server), tables.server(connection.server))
+    {
+        if word & flag::INACTIVE != 0 {
+            counts.inactive.fetch_add(u32::MAX);
+        } else {
+            counts.active.fetch_add(u32::MAX);
+        }
+        unbound(counts, server);
+        if connection.method == method::MASQUERADE {
+            let reply = FlowKey {
+                source: server.address,
+                destination: key.source,
+                source_port: connection.server_port,
+                destination_port: key.source_port,
+                ..*key
+            };
+            let ours = match tables.reply(&reply) {
+                Some(entry) => {
+                    entry.address == key.destination && entry.port == key.destination_port
+                }
+                None => false,
+            };
+            if ours {
+                tables.remove_reply(&reply);
+            }
+        }
+    }
+    tables.remove_connection(key);
+    true
+}
+
+/// Sets the overload flag when the upper threshold is reached (`ip_vs_bind_dest`).
+#[inline(always)]
+fn bound(counts: &ServerCounts, server: &ServerRecord) {
+    if server.upper != 0
+        && counts.active.load().wrapping_add(counts.inactive.load()) >= server.upper
+    {
+        set_overload(counts, true);
+    }
+}
+
+/// Clears the overload flag when enough connections are gone (`ip_vs_dest_totalconns` users).
+#[inline(always)]
+fn unbound(counts: &ServerCounts, server: &ServerRecord) {
+    if counts.flags.load() & counts_flag::OVERLOAD == 0 {
+        return;
+    }
+    let total = counts.active.load().wrapping_add(counts.inactive.load());
+    let clear = if server.upper == 0 {
+        true
+    } else if server.lower != 0 {
+        total < server.lower
+    } else {
+        (total as u64) * 4 < (server.upper as u64) * 3
+    };
+    if clear {
+        set_overload(counts, false);
+    }
+}
+
+#[inline(always)]
+fn set_overload(counts: &ServerCounts, on: bool) {
+    let flags = counts.flags.load();
+    counts.flags.store(if on {
+        flags | counts_flag::OVERLOAD
+    } else {
+        flags & !counts_flag::OVERLOAD
+    });
+}

@@ -1,0 +1,376 @@
+//! The packet's path, top to bottom.
+
+use pointsman_wire::{Ethernet, tcp};
+
+use crate::{
+    connection::{self, SECOND},
+    forward::{self, Target},
+    headers::{self, Headers, TCP, UDP},
+    reason::{Reason, Verdict, attempt},
+    record::{
+        Address, ConnectionRecord, FlowKey, NONE, NextHop, ReplyRecord, ServerRecord, ServiceKey,
+        ServiceRecord, Settings, hop_flag, method, server_flag, settings_flag,
+    },
+    related,
+    schedule::{self, Scheduler},
+    tables::{Env, Frame, InsertError, Tables},
+    tcp::state,
+};
+
+/// Room for one packet's working state; lives in a per-processor map, not on the small stack.
+#[cfg_attr(feature = "std", derive(Debug, Default))]
+#[repr(C)]
+pub struct Scratch {
+    /// The packet.
+    pub headers: Headers,
+    /// The packet that an ICMP error quotes.
+    pub quoted: Headers,
+    /// The connection being begun.
+    pub fresh: ConnectionRecord,
+    /// A reply entry being written.
+    pub reply: ReplyRecord,
+    /// A reply's key.
+    pub key: FlowKey,
+    /// Address of the next hop whose link-layer address the kernel has to find.
+    pub gateway: Address,
+    /// 1 when `gateway` is IPv6.
+    pub gateway_ipv6: u32,
+    /// The largest packet that would have fitted, bytes; for [`Reason::TooBig`].
+    pub mtu: u32,
+}
+
+/// Decides about `frame` and carries the decision out on it.
+///
+/// Anything that is not a virtual service's is passed, unchanged.
+#[inline(always)]
+pub fn process<F: Frame, T: Tables, E: Env>(
+    frame: &mut F,
+    tables: &T,
+    env: &E,
+    scratch: &mut Scratch,
+) -> Verdict {
+    let verdict = decide(frame, tables, env, scratch);
+    tables.count(verdict.reason);
+    verdict
+}
+
+#[inline(always)]
+fn decide<F: Frame, T: Tables, E: Env>(
+    frame: &mut F,
+    tables: &T,
+    env: &E,
+    s: &mut Scratch,
+) -> Verdict {
+    attempt!(headers::parse(frame, &mut s.headers));
+    attempt!(is_for_us(frame, tables));
+    let settings = attempt!(tables.settings().ok_or(Reason::NoService));
+    if s.headers.is_icmp() {
+        return related::process(frame, tables, env, settings, s);
+    }
+    let now = env.now();
+    if let Some(connection) = tables.connection(&s.headers.flow) {
+        if !is_over(tables, settings, &connection, &s.headers, now) {
+            return existing(frame, tables, env, settings, &connection, s, now);
+        }
+    } else if let Some(reply) = tables.reply(&s.headers.flow) {
+        s.reply = *reply;
+        return answer(frame, tables, env, settings, s, now);
+    }
+    begin(frame, tables, env, settings, s, now)
+}
+
+/// Only frames addressed to the device they came in by are the director's.
+#[inline(always)]
+fn is_for_us<F: Frame, T: Tables>(frame: &F, tables: &T) -> Result<(), Reason> {
+    let link = tables.link(frame.ifindex()).ok_or(Reason::NotForUs)?;
+    let ethernet = frame.view::<Ethernet>(0).ok_or(Reason::Malformed)?;
+    if ethernet.destination == link.mac { Ok(()) } else { Err(Reason::NotForUs) }
+}
+
+/// True when the packet can't use the connection it found; then the connection is retired.
+///
+/// Besides time, `conn_reuse_mode` ends connections: a SYN on one that is closing begins anew.
+#[inline(always)]
+fn is_over<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    connection: &ConnectionRecord,
+    h: &Headers,
+    now: u64,
+) -> bool {
+    let mut over = connection.is_over(now);
+    if h.flow.protocol == TCP && h.kind & tcp::SYN != 0 && settings.reuse_mode != 0 {
+        let at = connection.state();
+        over |= at == state::TIME_WAIT || at == state::CLOSE;
+        over |= settings.reuse_mode & 2 != 0
+            && at == state::FIN_WAIT
+            && connection.word.load() & crate::record::connection_flag::NO_OUTPUT != 0;
+    }
+    if over {
+        connection::retire(tables, &h.flow, connection);
+    }
+    over
+}
+
+/// A packet of a client on a connection.
+#[inline(always)]
+fn existing<F: Frame, T: Tables, E: Env>(
+    frame: &mut F,
+    tables: &T,
+    env: &E,
+    settings: &Settings,
+    connection: &ConnectionRecord,
+    s: &mut Scratch,
+    now: u64,
+) -> Verdict {
+    let server = attempt!(tables.server(connection.server).ok_or(Reason::ServerGone));
+    if server.flags & server_flag::AVAILABLE == 0 {
+        return Verdict::of(Reason::ServerGone);
+    }
+    let length = s.headers.length as u64;
+    tables.account(connection.server, |stats| {
+        stats.in_packets += 1;
+        stats.in_bytes += length;
+    });
+    connection::follow(tables, settings, connection, &s.headers, false, now);
+    connection.packets.store(connection.packets.load().wrapping_add(1));
+    let target = Target {
+        server,
+        port: connection.server_port,
+        method: connection.method,
+        settings: settings.flags,
+    };
+    send(frame, env, &target, s)
+}
+
+/// Forwards, and notes what the hook needs when the next hop is not resolved.
+#[inline(always)]
+pub(crate) fn send<F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    target: &Target<'_>,
+    s: &mut Scratch,
+) -> Verdict {
+    let verdict = forward::forward(frame, env, &s.headers, target, &mut s.mtu);
+    if F::RESOLVES && verdict.unresolved != 0 {
+        s.gateway = target.server.gateway;
+        s.gateway_ipv6 = u32::from(target.server.flags & server_flag::GATEWAY_IPV6 != 0);
+    }
+    verdict
+}
+
+/// A packet that no connection knows: the first of one, or nobody's.
+#[inline(always)]
+fn begin<F: Frame, T: Tables, E: Env>(
+    frame: &mut F,
+    tables: &T,
+    env: &E,
+    settings: &Settings,
+    s: &mut Scratch,
+    now: u64,
+) -> Verdict {
+    let service = attempt!(find_service(tables, &s.headers.flow).ok_or(Reason::NoService));
+    let stateless = attempt!(may_begin(&s.headers, settings, service));
+    let index = schedule::schedule(tables, env, service, &s.headers);
+    if index == NONE {
+        return Verdict::of(Reason::NoDestination);
+    }
+    let server = attempt!(tables.server(index).ok_or(Reason::NoDestination));
+    let port =
+        if server.port != 0 { server.port } else { s.headers.flow.destination_port };
+    let target = Target { server, port, method: server.method, settings: settings.flags };
+    if !stateless {
+        connection::begin(&mut s.fresh, settings, &s.headers, index, server, now);
+        match connection::add(tables, &s.headers.flow, &s.fresh, server) {
+            Ok(()) => {}
+            Err(InsertError::Exists) => return Verdict::of(Reason::Contended),
+            Err(InsertError::Full) if can_be_stateless(service, server) => {}
+            Err(InsertError::Full) => return Verdict::of(Reason::TableFull),
+        }
+        if server.method == method::MASQUERADE && !expect_reply(frame, tables, server, port, s) {
+            return Verdict::of(Reason::TableFull);
+        }
+    }
+    let length = s.headers.length as u64;
+    tables.account(index, |stats| {
+        stats.connections += u64::from(!stateless);
+        stats.in_packets += 1;
+        stats.in_bytes += length;
+    });
+    send(frame, env, &target, s)
+}
+
+/// The virtual service of a client's packet: by exact port, then for every port.
+#[inline(always)]
+fn find_service<'a, T: Tables>(tables: &'a T, flow: &FlowKey) -> Option<&'a ServiceRecord> {
+    let mut key = ServiceKey {
+        address: flow.destination,
+        port: flow.destination_port,
+        protocol: flow.protocol,
+        ipv6: flow.ipv6,
+    };
+    if let Some(service) = tables.service(&key) {
+        return Some(service);
+    }
+    key.port = 0;
+    tables.service(&key)
+}
+
+/// Whether the packet may begin a connection of `service`; true when it may only be sent by hash.
+#[inline(always)]
+fn may_begin(h: &Headers, settings: &Settings, service: &ServiceRecord) -> Result<bool, Reason> {
+    if h.flow.source_port == 20u16.to_be() {
+        return Err(Reason::SourcePort20);
+    }
+    if h.flow.protocol == UDP {
+        return Ok(false);
+    }
+    let sloppy = settings.flags & settings_flag::SLOPPY_TCP != 0;
+    if h.kind & tcp::RST == 0 && (sloppy || h.kind & tcp::SYN != 0) {
+        return Ok(false);
+    }
+    if settings.flags & settings_flag::TABLE_FULL != 0 && is_hash(service) {
+        return Ok(true);
+    }
+    Err(Reason::NoConnection)
+}
+
+#[inline(always)]
+fn is_hash(service: &ServiceRecord) -> bool {
+    service.scheduler == Scheduler::SourceHash as u8
+        || service.scheduler == Scheduler::MaglevHash as u8
+}
+
+/// When the table is full, a hash finds the same server for every packet of a flow, and without
+/// translation nothing else needs remembering.
+#[inline(always)]
+fn can_be_stateless(service: &ServiceRecord, server: &ServerRecord) -> bool {
+    is_hash(service) && server.method != method::MASQUERADE
+}
+
+/// Notes how the reply to a masqueraded packet will look, and the way back as the packet showed it.
+#[inline(always)]
+fn expect_reply<F: Frame, T: Tables>(
+    frame: &F,
+    tables: &T,
+    server: &ServerRecord,
+    port: u16,
+    s: &mut Scratch,
+) -> bool {
+    let flow = &s.headers.flow;
+    s.key = FlowKey {
+        source: server.address,
+        destination: flow.source,
+        source_port: port,
+        destination_port: flow.source_port,
+        ..*flow
+    };
+    let Some(ethernet) = frame.view::<Ethernet>(0) else { return false };
+    // A tagged client is answered by route only: its tag may not be the one to answer with.
+    let learned = if s.headers.tags == 0 { hop_flag::RESOLVED } else { 0 };
+    s.reply = ReplyRecord {
+        address: flow.destination,
+        hop: NextHop {
+            ifindex: frame.ifindex(),
+            mtu: 0,
+            destination: ethernet.source,
+            source: ethernet.destination,
+            vlan: 0,
+            flags: learned,
+        },
+        epoch: 0,
+        port: flow.destination_port,
+        pad: 0,
+    };
+    tables.set_reply(&s.key, &s.reply)
+}
+
+/// A real server's reply on a masqueraded connection; its entry is in `s.reply`.
+#[inline(always)]
+fn answer<F: Frame, T: Tables, E: Env>(
+    frame: &mut F,
+    tables: &T,
+    env: &E,
+    settings: &Settings,
+    s: &mut Scratch,
+    now: u64,
+) -> Verdict {
+    let flow = &s.headers.flow;
+    s.key = FlowKey {
+        source: flow.destination,
+        destination: s.reply.address,
+        source_port: flow.destination_port,
+        destination_port: s.reply.port,
+        ..*flow
+    };
+    let connection = match tables.connection(&s.key) {
+        Some(connection) if !connection.is_over(now) => connection,
+        _ => return Verdict::of(Reason::NoConnection),
+    };
+    let length = s.headers.length as u64;
+    tables.account(connection.server, |stats| {
+        stats.out_packets += 1;
+        stats.out_bytes += length;
+    });
+    connection::follow(tables, settings, &connection, &s.headers, true, now);
+    attempt!(route_back(frame, tables, env, settings, s));
+    if s.reply.hop.mtu != 0
+        && let Err(reason) = forward::fits(frame, &s.headers, s.reply.hop.mtu, false, 0)
+    {
+        s.mtu = s.reply.hop.mtu;
+        return Verdict::of(reason);
+    }
+    attempt!(forward::age(frame, &s.headers));
+    let end = forward::End::Source;
+    attempt!(forward::translate(frame, &s.headers, end, &s.reply.address, s.reply.port));
+    forward::leave(frame, s.headers.tags, &s.reply.hop, Reason::Reply)
+}
+
+/// Makes `s.reply.hop` the way to the client: as remembered, as the routes say now, or as the
+/// client's own frame showed.
+#[inline(always)]
+fn route_back<F: Frame, T: Tables, E: Env>(
+    frame: &F,
+    tables: &T,
+    env: &E,
+    settings: &Settings,
+    s: &mut Scratch,
+) -> Result<(), Reason> {
+    if s.reply.epoch == settings.epoch {
+        return Ok(());
+    }
+    let flow = &s.headers.flow;
+    let ipv6 = s.headers.ipv6();
+    let ifindex = frame.ifindex();
+    let learned = s.reply.hop;
+    let known =
+        env.route(ipv6, &s.reply.address, &flow.destination, ifindex, &mut s.reply.hop);
+    if known {
+        s.reply.epoch = settings.epoch;
+        tables.set_reply(flow, &s.reply);
+        return Ok(());
+    }
+    s.reply.hop = learned;
+    if learned.flags & hop_flag::RESOLVED != 0 { Ok(()) } else { Err(Reason::NoReturnRoute) }
+}
+
+/// Ends the connection `key` if its time is over; what the sweep calls for every connection.
+#[inline(always)]
+pub fn expire<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    connection: &ConnectionRecord,
+    now: u64,
+) -> bool {
+    // A dead one still in the table lost its remover to a race: take it out a second later.
+    if connection.expires.load() > now {
+        return false;
+    }
+    if connection.word.load() & crate::record::connection_flag::DEAD != 0 {
+        if connection.expires.load() + SECOND <= now {
+            tables.remove_connection(key);
+        }
+        return false;
+    }
+    connection::retire(tables, key, connection)
+}

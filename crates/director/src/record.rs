@@ -1,0 +1,486 @@
+//! The `#[repr(C)]` forms that live in maps, shared by the programs, the daemon and the tests.
+//!
+//! Addresses are four 32-bit words in network order as they lie in memory; an IPv4 address is the
+//! first word, the others 0. Ports are network-order words too. Change a layout here and
+//! [`LAYOUT`] has to change with it: pinned maps of another layout are refused.
+
+#[cfg(feature = "std")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use pointsman_wire::Mac;
+
+use crate::atomic::{Word32, Word64};
+
+/// Version of every layout in this file; part of the pin path.
+pub const LAYOUT: u32 = 1;
+
+/// An address: four words in network order; IPv4 uses the first.
+pub type Address = [u32; 4];
+
+/// "No server": an unused slot.
+pub const NONE: u32 = u32::MAX;
+
+/// What one direction of a flow is known by.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, Hash, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Who sends.
+    pub source: Address,
+    /// Who receives.
+    pub destination: Address,
+    /// Port of the sender, network order.
+    pub source_port: u16,
+    /// Port of the receiver, network order.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// 1 for IPv6, 0 for IPv4.
+    pub ipv6: u8,
+    /// Zero.
+    pub pad: u16,
+}
+
+impl FlowKey {
+    /// The same flow seen from the other end.
+    #[inline(always)]
+    pub fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..*self
+        }
+    }
+
+    /// The compact form of an IPv4 flow.
+    #[inline(always)]
+    pub fn compact(&self) -> FlowKey4 {
+        FlowKey4 {
+            source: self.source[0],
+            destination: self.destination[0],
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            protocol: self.protocol,
+            pad: [0; 3],
+        }
+    }
+}
+
+/// A [`FlowKey`] of an IPv4 flow, 16 bytes: four million of them are 36 % of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "std", derive(Debug, Hash, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct FlowKey4 {
+    /// Who sends.
+    pub source: u32,
+    /// Who receives.
+    pub destination: u32,
+    /// Port of the sender, network order.
+    pub source_port: u16,
+    /// Port of the receiver, network order.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+impl FlowKey4 {
+    /// The general form.
+    #[inline(always)]
+    pub fn expand(&self) -> FlowKey {
+        FlowKey {
+            source: [self.source, 0, 0, 0],
+            destination: [self.destination, 0, 0, 0],
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            protocol: self.protocol,
+            ipv6: 0,
+            pad: 0,
+        }
+    }
+}
+
+/// A connection, found by the flow from client to virtual service. 40 bytes: with key and the
+/// kernel's 64 bytes of overhead an IPv4 connection costs 120 bytes of map memory.
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, Clone, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)
+)]
+#[repr(C)]
+pub struct ConnectionRecord {
+    /// When it ends, nanoseconds of the monotonic clock.
+    pub expires: Word64,
+    /// Low byte: protocol state; above: flags, see [`connection_flag`].
+    pub word: Word32,
+    /// Index of its real server.
+    pub server: u32,
+    /// Packets from the client, wrapping.
+    pub packets: Word32,
+    /// Timeout of its state, seconds.
+    pub timeout: Word32,
+    /// Port of the real server for this connection, network order.
+    pub server_port: u16,
+    /// Forwarding method at its creation, see [`method`].
+    pub method: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Firewall mark it was scheduled by, 0 for none.
+    pub mark: u32,
+    /// Reserved for the link to a persistence template.
+    pub control: u64,
+}
+
+/// Flags of [`ConnectionRecord::word`].
+pub mod connection_flag {
+    /// Not counted as active.
+    pub const INACTIVE: u32 = 1 << 8;
+    /// No packet of the real server passes here (direct routing, tunnel).
+    pub const NO_OUTPUT: u32 = 1 << 9;
+    /// Uncounted and about to leave the table.
+    pub const DEAD: u32 = 1 << 10;
+}
+
+/// How a NAT reply finds its connection: by the flow from real server to client.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct ReplyRecord {
+    /// Virtual address.
+    pub address: Address,
+    /// Where frames to the client go: learned from its own, then looked up.
+    pub hop: NextHop,
+    /// [`Settings::epoch`] at which `hop` was looked up; 0 while it is only learned.
+    pub epoch: u32,
+    /// Virtual port, network order.
+    pub port: u16,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// Where a frame leaves: device, link-layer addresses, VLAN, MTU.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct NextHop {
+    /// Index of the device; 0 for none.
+    pub ifindex: u32,
+    /// Largest IP packet, bytes.
+    pub mtu: u32,
+    /// Link-layer address of the next hop.
+    pub destination: Mac,
+    /// Link-layer address of the device.
+    pub source: Mac,
+    /// VLAN id of the tag to send with, 0 for none.
+    pub vlan: u16,
+    /// See [`hop_flag`].
+    pub flags: u16,
+}
+
+/// Flags of [`NextHop::flags`].
+pub mod hop_flag {
+    /// Both link-layer addresses are known.
+    pub const RESOLVED: u16 = 1;
+    /// The address belongs to this host.
+    pub const LOCAL: u16 = 2;
+}
+
+/// Forwarding methods as the kernel numbers them (`IP_VS_CONN_F_*`).
+pub mod method {
+    /// Network address translation.
+    pub const MASQUERADE: u8 = 0;
+    /// IP in IP.
+    pub const TUNNEL: u8 = 2;
+    /// Direct routing.
+    pub const DIRECT: u8 = 3;
+}
+
+/// A real server as configured, with where its frames go. Written by the daemon only.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct ServerRecord {
+    /// Next hop.
+    pub hop: NextHop,
+    /// Index of its virtual service.
+    pub service: u32,
+    /// Port, network order.
+    pub port: u16,
+    /// Forwarding method, see [`method`].
+    pub method: u8,
+    /// See [`server_flag`].
+    pub flags: u8,
+    /// Address.
+    pub address: Address,
+    /// Outer source address of its tunnel.
+    pub tunnel_source: Address,
+    /// Address the neighbour entry of the next hop is for: the gateway, or the server itself.
+    pub gateway: Address,
+    /// Weight.
+    pub weight: i32,
+    /// Upper threshold, 0 for none.
+    pub upper: u32,
+    /// Lower threshold, 0 for three quarters of the upper one.
+    pub lower: u32,
+    /// Latest weight that was not 0 (mh).
+    pub last_weight: i32,
+    /// The service it belongs to, kept for servers that outlive it.
+    pub key: ServiceKey,
+    /// Order of arrival; a service's newest server has the highest.
+    pub sequence: u32,
+}
+
+/// Flags of [`ServerRecord::flags`].
+pub mod server_flag {
+    /// The record is in use.
+    pub const PRESENT: u8 = 1;
+    /// The server is configured; a removed one keeps its record while connections remain.
+    pub const AVAILABLE: u8 = 2;
+    /// Its address is IPv6.
+    pub const IPV6: u8 = 4;
+    /// Its next hop's address is IPv6.
+    pub const GATEWAY_IPV6: u8 = 8;
+}
+
+/// What changes about a real server while packets pass. Written by the programs.
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, Clone, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)
+)]
+#[repr(C)]
+pub struct ServerCounts {
+    /// Active connections.
+    pub active: Word32,
+    /// Inactive connections.
+    pub inactive: Word32,
+    /// Persistence templates.
+    pub persistent: Word32,
+    /// See [`counts_flag`].
+    pub flags: Word32,
+}
+
+/// Flags of [`ServerCounts::flags`].
+pub mod counts_flag {
+    /// The upper threshold was reached; no new connections.
+    pub const OVERLOAD: u32 = 1;
+}
+
+/// Traffic of a real server, one copy per processor.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct ServerStats {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Bytes from clients, from the IP header on.
+    pub in_bytes: u64,
+    /// Packets to clients.
+    pub out_packets: u64,
+    /// Bytes to clients, from the IP header on.
+    pub out_bytes: u64,
+}
+
+/// What a virtual service is found by.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, Hash, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
+#[repr(C)]
+pub struct ServiceKey {
+    /// Virtual address; first word the mark for a firewall-mark service.
+    pub address: Address,
+    /// Virtual port, network order.
+    pub port: u16,
+    /// IP protocol number; 0 for a firewall-mark service.
+    pub protocol: u8,
+    /// 1 for IPv6, 0 for IPv4.
+    pub ipv6: u8,
+}
+
+/// A virtual service as configured. Written by the daemon only, as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct ServiceRecord {
+    /// Its index, for [`SchedulerState`].
+    pub id: u32,
+    /// See [`service_flag`].
+    pub flags: u32,
+    /// See [`crate::schedule::Scheduler`].
+    pub scheduler: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Number of the plan: which configuration [`SchedulerState`] belongs to.
+    pub plan: u16,
+    /// Real servers in the slots.
+    pub count: u32,
+    /// First line of its slots.
+    pub slots: u32,
+    /// First line of its lookup table, [`NONE`] when the scheduler has none.
+    pub table: u32,
+    /// wrr: highest level, `mw`.
+    pub top: i32,
+    /// wrr: step between levels, `di`.
+    pub step: i32,
+    /// Cursor and level with which the plan starts, packed as [`SchedulerState`].
+    pub start: u64,
+    /// Persistence timeout, seconds; 0 for none.
+    pub persistence: u32,
+    /// Length of the client prefix that shares a template.
+    pub prefix: u32,
+    /// IPv4 client netmask, network order.
+    pub netmask: u32,
+    /// Lines allotted from `slots` on.
+    pub slot_lines: u32,
+}
+
+/// Flags of [`ServiceRecord::flags`], as the kernel numbers them (`IP_VS_SVC_F_*`).
+pub mod service_flag {
+    /// Persistent.
+    pub const PERSISTENT: u32 = 0x01;
+    /// One-packet scheduling.
+    pub const ONE_PACKET: u32 = 0x04;
+    /// Scheduler flag 1: fallback for sh and mh.
+    pub const SCHED1: u32 = 0x08;
+    /// Scheduler flag 2: port for sh and mh.
+    pub const SCHED2: u32 = 0x10;
+    /// Scheduler flag 3.
+    pub const SCHED3: u32 = 0x20;
+}
+
+/// A real server's place in its service, newest first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct Slot {
+    /// Index of the real server, [`NONE`] when unused.
+    pub server: u32,
+    /// Weight.
+    pub weight: i32,
+}
+
+impl Slot {
+    /// An unused slot.
+    pub const UNUSED: Self = Self { server: NONE, weight: 0 };
+}
+
+/// Slots of one line.
+pub const SLOTS_PER_LINE: usize = 8;
+
+/// Eight slots: one cache line, one lookup.
+pub type SlotLine = [Slot; SLOTS_PER_LINE];
+
+/// Table entries of one line.
+pub const ENTRIES_PER_LINE: usize = 32;
+
+/// Thirty-two positions into the slots: one cache line of a scheduler's lookup table.
+pub type TableLine = [u16; ENTRIES_PER_LINE];
+
+/// A scheduler's memory between two connections: plan number (16 bits), position + 1 (16 bits,
+/// 0 for the head of the list), wrr level (32 bits), from the top.
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, Clone, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)
+)]
+#[repr(transparent)]
+pub struct SchedulerState(pub Word64);
+
+/// A device that the programs are attached to.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct LinkRecord {
+    /// Its address: only frames to it are ours.
+    pub mac: Mac,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// States of TCP, as the kernel numbers them.
+pub const TCP_STATES: usize = 11;
+
+/// What holds for every service.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct Settings {
+    /// Timeout of each TCP state, seconds; five unused places make it a power of two.
+    pub tcp_timeouts: [u32; 16],
+    /// Timeout of a UDP flow, seconds.
+    pub udp_timeout: u32,
+    /// Raised whenever routes or neighbours change: next hops looked up before are stale.
+    pub epoch: u32,
+    /// `net.ipv4.vs.conn_reuse_mode`.
+    pub reuse_mode: u32,
+    /// See [`settings_flag`].
+    pub flags: u32,
+    /// Largest TCP segment size that a forwarded SYN may announce, 0 for no limit.
+    pub mss_clamp: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Flags of [`Settings::flags`].
+pub mod settings_flag {
+    /// `net.ipv4.vs.pmtu_disc`: DF goes to the outer header, too-big errors to the client.
+    pub const PMTU_DISC: u32 = 1;
+    /// `net.ipv4.vs.sloppy_tcp`: any packet but RST starts a connection.
+    pub const SLOPPY_TCP: u32 = 2;
+    /// The connection table is full: hash schedulers forward without a connection.
+    pub const TABLE_FULL: u32 = 4;
+}
+
+impl Settings {
+    /// The kernel's defaults (`ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`, `ip_vs_ctl.c`).
+    pub const DEFAULT: Self = Self {
+        tcp_timeouts: [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120, 0, 0, 0, 0, 0],
+        udp_timeout: 300,
+        epoch: 1,
+        reuse_mode: 1,
+        flags: settings_flag::PMTU_DISC,
+        mss_clamp: 0,
+        pad: 0,
+    };
+}
+
+/// A packet that the daemon has to deal with, in the event ring.
+#[derive(Clone, Copy)]
+#[cfg_attr(feature = "std", derive(FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct EventRecord {
+    /// Device it came in by.
+    pub ifindex: u32,
+    /// Largest packet that would have fitted, bytes; for `too-big` and `needs-fragmenting`.
+    pub mtu: u32,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// Bytes of it in `data`.
+    pub captured: u32,
+    /// [`crate::Reason`] as a number.
+    pub reason: u8,
+    /// Zero.
+    pub pad: [u8; 7],
+    /// The frame from its Ethernet header on.
+    pub data: [u8; EVENT_BYTES],
+}
+
+/// Frame bytes of an [`EventRecord`]: enough to fragment a full Ethernet frame.
+pub const EVENT_BYTES: usize = 2048;
+
+const _: () = {
+    assert!(size_of::<FlowKey>() == 40 && size_of::<FlowKey4>() == 16);
+    assert!(size_of::<ConnectionRecord>() == 40);
+    assert!(size_of::<ReplyRecord>() == 48);
+    assert!(size_of::<NextHop>() == 24);
+    assert!(size_of::<ServerRecord>() == 120);
+    assert!(size_of::<ServiceRecord>() == 56);
+    assert!(size_of::<SlotLine>() == 64 && size_of::<TableLine>() == 64);
+};
