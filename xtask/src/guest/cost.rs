@@ -2,7 +2,7 @@
 //!
 //! What is measured, and how, is told in `cost/main.rs`, the program run there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
@@ -12,13 +12,23 @@ use super::{GuestCommand, run};
 const PROGRAM: &str = "pointsman-guest-cost";
 
 const USAGE: &str = "\
-usage: cargo xtask guest-cost [--with PROGRAM]... [ARGS...]
+usage: cargo xtask guest-cost [OPTIONS]
 
 Prints the instructions per packet of the kernel's forwarding, IPVS and XDP, in the guest.
-ARGS are passed on: --frames N, --rounds N, --only TEXT, --append WORDS (kernel command line) and
---row NAME,HOOK,COMMAND, which adds a director: HOOK `stack` or `xdp`, COMMAND a shell command run
-in the director's namespace (variables VIP, PORT, REAL, INPUT, OUTPUT) that returns when it is
-ready; programs it needs are named by --with.
+
+options:
+  --row NAME,HOOK,COMMAND  add a director: HOOK is where it works and where the real server is:
+                           `stack` (tc or the kernel, out of a dummy device), `xdp` (second wire)
+                           or `xdp-tx` (same wire); COMMAND is run by sh in the director's
+                           namespace and returns when the director is ready; it gets the variables
+                           VIP, PORT, REAL, INPUT, OUTPUT. With a NAME ending in `new flows` each
+                           packet opens a connection. Repeatable
+  --with PROGRAM           a program COMMAND needs; repeatable
+  --file PATH              a file or directory it needs, at the same path; repeatable
+  --only TEXT              of the built-in rows only those with TEXT in the name
+  --frames N               packets per round, default 20000
+  --rounds N               the least of N rounds counts, default 3
+  --append WORDS           more words for the kernel command line
 ";
 
 /// Instructions per packet of one director.
@@ -28,13 +38,21 @@ pub(crate) struct Cost {
     pub(crate) instructions: f64,
 }
 
-/// Builds the measuring program and runs it in the guest; `with` are programs for `--row`s.
-pub(crate) fn measure(args: &[String], with: &[String], append: &str) -> Result<Vec<Cost>> {
+/// Builds the measuring program and runs it in the guest; `with` and `files` (paths on the host
+/// and in the guest) are what the commands of `--row`s need.
+pub(crate) fn measure(
+    args: &[String],
+    with: &[String],
+    files: &[(PathBuf, PathBuf)],
+    append: &str,
+) -> Result<Vec<Cost>> {
     let mut command = GuestCommand::new(build()?);
     command.args = args.to_vec();
     command.with = ["ip", "ipvsadm", "ethtool"].map(str::to_owned).to_vec();
     command.with.extend_from_slice(with);
-    command.append = append.to_owned();
+    command.files = files.to_vec();
+    // See cost/main.rs about pages.
+    command.append = format!("init_on_alloc=0 {append}");
     command.icount = true;
     let output = run(&command)?;
     ensure!(
@@ -47,11 +65,16 @@ pub(crate) fn measure(args: &[String], with: &[String], append: &str) -> Result<
 
 /// The verb `guest-cost`.
 pub(crate) fn main(args: Vec<String>) -> ExitCode {
-    let (mut passed, mut with, mut append) = (Vec::new(), Vec::new(), String::new());
+    let (mut passed, mut with, mut files) = (Vec::new(), Vec::new(), Vec::new());
+    let mut append = String::new();
     let mut args = args.into_iter();
     while let Some(option) = args.next() {
         match (option.as_str(), args.next()) {
             ("--with", Some(program)) => with.push(program),
+            ("--file", Some(path)) => {
+                let path = std::path::absolute(&path).unwrap_or_else(|_| path.into());
+                files.push((path.clone(), path));
+            }
             ("--append", Some(words)) => append = words,
             (name, Some(value)) if name.starts_with("--") => passed.extend([option, value]),
             ("--help" | "-h", None) => {
@@ -64,7 +87,7 @@ pub(crate) fn main(args: Vec<String>) -> ExitCode {
             }
         }
     }
-    match measure(&passed, &with, &append) {
+    match measure(&passed, &with, &files, &append) {
         Ok(costs) => {
             println!("\n{:<32} instructions/packet", "director");
             for cost in costs {

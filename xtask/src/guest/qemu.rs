@@ -104,9 +104,15 @@ impl Machine<'_> {
     }
 
     fn arguments(&self) -> Vec<String> {
-        // "max" so that programs built for this host's CPU find most of its instructions.
+        // "max" so that programs built for this host's CPU find most of its instructions. The
+        // kernel must not copy by `rep movsb`: every turn of it counts as an instruction.
+        let cpu = if self.icount {
+            "max,-erms,-fsrm"
+        } else {
+            "max"
+        };
         let mut arguments = vec!["-machine".to_owned(), "q35".into(), "-accel".into()];
-        arguments.extend(["tcg", "-cpu", "max", "-nodefaults", "-no-user-config"].map(Into::into));
+        arguments.extend(["tcg", "-cpu", cpu, "-nodefaults", "-no-user-config"].map(Into::into));
         arguments.extend(["-display", "none", "-no-reboot", "-m"].map(Into::into));
         arguments.push(format!("{}M", self.memory_mib));
         arguments.extend(["-smp".into(), self.cpus.to_string()]);

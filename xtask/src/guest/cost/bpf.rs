@@ -19,7 +19,6 @@ const TEST_RUN_LIVE_FRAMES: u32 = 2;
 const FLAG_DRIVER_MODE: u32 = 4;
 
 const HELPER_TIME: i32 = 5;
-const HELPER_RANDOM: i32 = 7;
 const HELPER_REDIRECT: i32 = 23;
 
 /// Frames the generator sends before they are worked on: as many as a network driver polls.
@@ -142,16 +141,12 @@ struct Clock {
 }
 
 impl Generator {
-    /// Sends `frame` out of the device `index`; a random TCP source port leaves the segment's
-    /// checksum wrong.
-    pub(crate) fn new(frame: &[u8; frame::LENGTH], index: u32, random_port: bool) -> Result<Self> {
+    /// Sends `frame` out of the device `index`; with `count_port` each has the next TCP source
+    /// port, and its checksum is left wrong.
+    pub(crate) fn new(frame: &[u8; frame::LENGTH], index: u32, count_port: bool) -> Result<Self> {
         let clock = Clock::map()?;
         let mut code = vec![move_register(6, 1)];
         code.extend(Clock::note(&clock));
-        if random_port {
-            code.push(call(HELPER_RANDOM));
-            code.push(move_register(7, 0));
-        }
         code.push(move_register(1, 6));
         code.extend(checked_data());
         // Anew each time: pages come back as the director left them.
@@ -159,7 +154,8 @@ impl Generator {
             let word = i32::from_le_bytes([word[0], word[1], word[2], word[3]]);
             code.push(store_number(2, at as i16 * 4, word));
         }
-        if random_port {
+        if count_port {
+            code.push(load(SIZE_64, 7, 7, 0));
             code.push(store(SIZE_16, 2, frame::SOURCE_PORT, 7));
         }
         code.extend([
@@ -233,7 +229,8 @@ impl Clock {
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
-    /// Counts the frame; takes the time if it begins a batch. Uses registers 0 to 5, 7 and 8.
+    /// Counts the frame; takes the time if it begins a batch. Register 7 is the map value then;
+    /// uses registers 0 to 5 and 8 too.
     fn note(map: &OwnedFd) -> [u64; 13] {
         const VALUE_OF_MAP: u8 = 2;
         [

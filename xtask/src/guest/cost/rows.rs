@@ -13,8 +13,10 @@ pub(crate) enum Hook {
     Redirect,
     /// XDP passes every frame up; the kernel, or a tc program, forwards to the dummy device.
     Stack,
-    /// The row's command attaches its own XDP program, which forwards to the second wire or back.
+    /// The row's command attaches its own XDP program, which forwards to the second wire.
     Xdp,
+    /// The same, but the real server is reached through the wire the frames came from.
+    XdpTransmit,
 }
 
 /// What the generator sends.
@@ -26,20 +28,23 @@ pub(crate) enum Traffic {
     Requests,
     /// From a masqueraded real server to the client.
     Replies,
+    /// A protocol the kernel has no handler for.
+    Unknown,
 }
 
 /// One director to measure.
 ///
 /// `setup` is run by `sh -e` in the director's namespace, which has the virtual address on `lo`,
-/// forwarding on and permanent neighbours. It gets the variables
-/// `VIP`, `PORT`, `REAL` (the real server to forward to), `INPUT` and `OUTPUT` (the devices).
+/// forwarding on, permanent neighbours and a bpffs of its own, and stays until the row is
+/// measured, with all processes started there. It gets the variables `VIP`, `PORT`, `REAL` (the
+/// real server to forward to), `INPUT` and `OUTPUT` (the devices).
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) hook: Hook,
     pub(crate) setup: String,
     pub(crate) traffic: Traffic,
-    /// Every frame is the SYN of another connection (of 65 536).
+    /// Every frame is the SYN of another connection.
     pub(crate) new_flows: bool,
 }
 
@@ -63,7 +68,8 @@ impl Row {
         let hook = match hook {
             "stack" => Hook::Stack,
             "xdp" => Hook::Xdp,
-            _ => bail!("the hook of --row is `stack` or `xdp`, not `{hook}`"),
+            "xdp-tx" => Hook::XdpTransmit,
+            _ => bail!("the hook of --row is `stack`, `xdp` or `xdp-tx`, not `{hook}`"),
         };
         Ok(Self {
             new_flows: name.ends_with("new flows"),
@@ -84,16 +90,12 @@ pub(crate) fn kernel_rows() -> Vec<Row> {
         Row::new("XDP transmit", Hook::Reflect, ""),
         Row::new("XDP redirect", Hook::Redirect, ""),
         Row {
-            traffic: Traffic::Plain,
-            ..Row::new("ip_forward", Hook::Stack, "")
+            traffic: Traffic::Unknown,
+            ..Row::new("kernel receive, no handler", Hook::Stack, "")
         },
         Row {
             traffic: Traffic::Plain,
-            ..Row::new(
-                "ip_forward without GRO",
-                Hook::Stack,
-                "ethtool -K $INPUT gro off",
-            )
+            ..Row::new("ip_forward", Hook::Stack, "")
         },
     ];
     for (name, method) in [("direct", "-g"), ("tunnel", "-i"), ("masquerade", "-m")] {
@@ -115,4 +117,19 @@ pub(crate) fn kernel_rows() -> Vec<Row> {
         });
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_keeps_the_commas_of_its_command() {
+        let row = Row::parse("ours, new flows").unwrap_err().to_string();
+        assert!(row.contains("NAME,HOOK,COMMAND"), "{row}");
+        let row = Row::parse("ours new flows,xdp-tx,run --to a,b").unwrap();
+        assert_eq!((row.hook, row.new_flows), (Hook::XdpTransmit, true));
+        assert_eq!(row.setup, "run --to a,b");
+        assert!(Row::parse("ours,xdp").is_err());
+    }
 }

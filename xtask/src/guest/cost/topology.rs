@@ -3,6 +3,7 @@
 //! ```text
 //! client            director                    server
 //! c0 10.1.0.2 ----- d0 10.1.0.1
+//!    10.1.0.3                                                    frames sent back by XDP
 //!                   d1 10.2.0.1 --------------- s0 10.2.0.2     frames forwarded by XDP
 //!                   out0 10.3.0.1 (dummy)       10.3.0.2        frames forwarded by the kernel
 //! ```
@@ -27,6 +28,9 @@ const PORT: u16 = 80;
 const CLIENT: ([u8; 4], u16) = ([10, 1, 0, 2], 40_000);
 /// The client of replies sits where the kernel forwards to.
 const CLIENT_BEHIND: ([u8; 4], u16) = ([10, 3, 0, 2], 40_000);
+
+/// An Ethernet type nobody registers.
+const LOCAL_EXPERIMENTAL: [u8; 2] = [0x88, 0xb5];
 
 const SETUP: &str = "
 for space in client director server; do ip netns add $space; done
@@ -53,6 +57,7 @@ addr add 10.2.0.1/24 dev d1
 addr add 10.3.0.1/24 dev out0
 addr add 10.9.0.1/32 dev lo
 neigh add 10.1.0.2 lladdr 02:00:00:00:00:01 dev d0 nud permanent
+neigh add 10.1.0.3 lladdr 02:00:00:00:00:07 dev d0 nud permanent
 neigh add 10.2.0.2 lladdr 02:00:00:00:00:04 dev d1 nud permanent
 neigh add 10.3.0.2 lladdr 02:00:00:00:00:06 dev out0 nud permanent
 END
@@ -83,7 +88,7 @@ impl<'a> Topology<'a> {
             Hook::Reflect => Some(Program::reflect()?),
             Hook::Redirect => Some(Program::redirect(index("d1")?)?),
             Hook::Stack => Some(Program::verdict(Verdict::Pass)?),
-            Hook::Xdp => None,
+            Hook::Xdp | Hook::XdpTransmit => None,
         };
         if let Some(program) = program {
             topology.links.push(program.attach(input)?);
@@ -91,6 +96,7 @@ impl<'a> Topology<'a> {
         let (real, output) = match (row.hook, row.traffic) {
             (Hook::Stack, Traffic::Replies) => ("10.1.0.2", "out0"),
             (Hook::Stack, _) => ("10.3.0.2", "out0"),
+            (Hook::XdpTransmit, _) => ("10.1.0.3", "d0"),
             _ => ("10.2.0.2", "d1"),
         };
         let variables = [
@@ -100,7 +106,14 @@ impl<'a> Topology<'a> {
             ("INPUT", "d0"),
             ("OUTPUT", output),
         ];
-        shell(Some("director"), &row.setup, &variables)?;
+        if !row.setup.is_empty() {
+            // `ip netns exec` hides the bpffs; somebody must stay, or the new one goes at once.
+            let script = format!(
+                "mount -t bpf bpf /sys/fs/bpf\nsleep 86400 >/dev/null 2>&1 &\n{}",
+                row.setup
+            );
+            shell(Some("director"), &script, &variables)?;
+        }
         Ok(topology)
     }
 
@@ -113,7 +126,8 @@ impl<'a> Topology<'a> {
 
     /// Opens the one connection of the row, as its parties would.
     pub(crate) fn establish(&self) -> Result<()> {
-        if self.row.new_flows || matches!(self.row.hook, Hook::Drop) {
+        let plain = matches!(self.row.traffic, Traffic::Plain | Traffic::Unknown);
+        if self.row.new_flows || plain || self.row.hook == Hook::Drop {
             return Ok(());
         }
         let client = if self.row.traffic == Traffic::Replies {
@@ -144,14 +158,19 @@ impl<'a> Topology<'a> {
         Ok(())
     }
 
-    /// Sends `count` frames of the row from the client; returns guest time per frame.
-    pub(crate) fn load(&self, count: u32) -> Result<f64> {
-        self.send(self.segment(), self.row.new_flows, count)
+    /// Sends `count` frames of the row from the client; returns guest time per frame. New flows
+    /// are new only if no earlier `round` had this number.
+    pub(crate) fn load(&self, round: u8, count: u32) -> Result<f64> {
+        let mut segment = self.segment();
+        if self.row.new_flows {
+            segment.from.0[3] += round;
+        }
+        self.send(segment, self.row.new_flows, count)
     }
 
     fn segment(&self) -> Segment {
         let (from, to) = match self.row.traffic {
-            Traffic::Plain => (CLIENT, ([10, 3, 0, 2], PORT)),
+            Traffic::Plain | Traffic::Unknown => (CLIENT, ([10, 3, 0, 2], PORT)),
             Traffic::Requests => (CLIENT, (VIRTUAL, PORT)),
             Traffic::Replies => ((CLIENT.0, PORT), CLIENT_BEHIND),
         };
@@ -168,9 +187,13 @@ impl<'a> Topology<'a> {
         }
     }
 
-    fn send(&self, segment: Segment, random_port: bool, count: u32) -> Result<f64> {
+    fn send(&self, segment: Segment, count_port: bool, count: u32) -> Result<f64> {
         enter("client")?;
-        Generator::new(&segment.frame(), self.client_device, random_port)?.send(count)
+        let mut frame = segment.frame();
+        if self.row.traffic == Traffic::Unknown {
+            frame[12..14].copy_from_slice(&LOCAL_EXPERIMENTAL);
+        }
+        Generator::new(&frame, self.client_device, count_port)?.send(count)
     }
 
     /// Frames that have left the director, whichever way.
