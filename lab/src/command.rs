@@ -22,7 +22,9 @@ const HELP: &str = "\
 pointsman-lab: network-namespace laboratories for a load balancer
 
   up KIND [--tag T] [--servers N] [--mtu N] [--fabric-mtu N] [--complete-checksums] [--no-vip]
-          [--clients N]          build a lab with servers on port 80, and leave it up
+          [--clients N] [--foreground]
+                                 build a lab with servers on port 80, and leave it up; in the
+                                 foreground, until a signal comes
                                  KIND: two-bridge, one-leg, tunnel, nat
   down TAG | --stale | --all     take down one lab, those of dead processes, or every lab
   list                           show the labs that are up
@@ -34,8 +36,10 @@ pointsman-lab: network-namespace laboratories for a load balancer
                                  be the tunnel end of a real server (in its namespace)
 ";
 
-/// Builds a lab with servers (and decapsulators in a tunnel lab), and leaves it up.
-pub fn up(kind: Kind, options: &Options, program: &Program) -> Result<String> {
+/// Builds a lab with servers (and decapsulators in a tunnel lab); dropping it takes it down.
+///
+/// The text describes it.
+pub fn up(kind: Kind, options: &Options, program: &Program) -> Result<(Lab, String)> {
     let lab = Topology::build(kind, options)?;
     if kind == Kind::Tunnel {
         lab.start_decapsulators(program)?;
@@ -49,8 +53,7 @@ pub fn up(kind: Kind, options: &Options, program: &Program) -> Result<String> {
         address::vip(Family::V4),
         address::vip(Family::V6),
     );
-    lab.keep();
-    Ok(text)
+    Ok((lab, text))
 }
 
 /// Takes one lab down.
@@ -144,10 +147,13 @@ fn dispatch(words: &mut Words) -> Result<()> {
                 tag: words.option("--tag")?,
                 ..Options::default()
             };
-            // A tag that says "of a process" would be swept up as soon as this one ends.
-            options
-                .tag
-                .get_or_insert_with(|| format!("u{}", std::process::id()));
+            let foreground = words.flag("--foreground");
+            if !foreground {
+                // A tag that names a process would count as stale as soon as this one ends.
+                options
+                    .tag
+                    .get_or_insert_with(|| format!("u{}", std::process::id()));
+            }
             words.number("--servers", &mut options.real_servers)?;
             words.number("--mtu", &mut options.mtu)?;
             options.fabric_mtu = options.mtu;
@@ -157,7 +163,17 @@ fn dispatch(words: &mut Words) -> Result<()> {
             options.vip_on_director = !words.flag("--no-vip");
             let kind = words.next("a kind of lab")?.parse()?;
             words.end()?;
-            print!("{}", up(kind, &options, &Program::current(&[])?)?);
+            let (lab, text) = up(kind, &options, &Program::current(&[])?)?;
+            print!("{text}");
+            if !foreground {
+                lab.keep();
+                return Ok(());
+            }
+            println!("press Ctrl-C to take it down");
+            // The signal takes the lab down and ends this process.
+            loop {
+                std::thread::park();
+            }
         }
         "down" => {
             let tags = if words.flag("--stale") {

@@ -15,24 +15,19 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::thread;
 
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::if_nametoindex;
 
 use crate::error::{LabError, Result};
 use crate::namespace;
-use crate::outer::{self, IPV4_IN_IP, IPV6_IN_IP, Skip, VnetHeader};
+use crate::outer::{self, IPV4_IN_IP, IPV6_IN_IP, Skip};
+use crate::vnet_socket::{VnetSocket, raw_socket};
 
 /// Name of the TUN device of labs.
 pub const TUN: &str = "decap0";
-
-/// Largest super-frame, its Ethernet and outer headers and the virtio-net header.
-const BUFFER: usize = VnetHeader::LEN + 14 + 128 + 65_536;
-
-const RECEIVE_BUFFER: libc::c_int = 16 << 20;
 
 nix::ioctl_write_ptr_bad!(
     /// Turns a file of `/dev/net/tun` into a device.
@@ -57,9 +52,9 @@ pub fn decapsulate(interface: &str, tun: &str) -> Result<()> {
     // Held for ever: without a receiver the kernel would answer "protocol unreachable".
     let _claims = claim_protocols()?;
     let addresses = own_addresses()?;
-    let four = packet_socket(interface, libc::ETH_P_IP)?;
-    join_defragmenting_group(&four, interface)?;
-    let six = packet_socket(interface, libc::ETH_P_IPV6)?;
+    let four = VnetSocket::open(interface, libc::ETH_P_IP)?;
+    four.reassemble_fragments()?;
+    let six = VnetSocket::open(interface, libc::ETH_P_IPV6)?;
     say_ready(tun)?;
     thread::scope(|scope| {
         let first = scope.spawn(|| pump(&four, &device, &addresses));
@@ -78,28 +73,17 @@ fn say_ready(what: &str) -> Result<()> {
         .map_err(LabError::io("cannot say that the decapsulator is ready"))
 }
 
-/// Carries frames until the socket fails for good.
-fn pump(socket: &OwnedFd, mut device: &File, addresses: &HashSet<IpAddr>) -> Result<()> {
-    let mut buffer = vec![0; BUFFER];
+/// Carries frames for ever.
+fn pump(socket: &VnetSocket, mut device: &File, addresses: &HashSet<IpAddr>) -> Result<()> {
+    let mut buffer = vec![0; VnetSocket::FRAME];
     loop {
-        let (length, for_us) = match receive(socket, &mut buffer) {
-            Ok(received) => received,
-            Err(error) if lasting(&error) => {
-                return Err(LabError::Io {
-                    what: "packet socket".to_owned(),
-                    source: error,
-                });
-            }
-            Err(error) => {
-                // EINVAL: a super-frame of a kind that the virtio-net header has no word for.
-                eprintln!("decapsulate: a frame could not be read: {error}");
-                continue;
-            }
-        };
-        let Some(header) = VnetHeader::read(&buffer).filter(|_| for_us) else {
+        let Some(received) = socket
+            .receive(&mut buffer)?
+            .filter(|frame| frame.to_this_host)
+        else {
             continue;
         };
-        let inner = match outer::decapsulate(header, &buffer[VnetHeader::LEN..length]) {
+        let inner = match outer::decapsulate(received.header, &buffer[..received.length]) {
             Ok(inner) if addresses.contains(&inner.outer_destination) => inner,
             Ok(_) | Err(Skip::Other) => continue,
             Err(skip) => {
@@ -118,81 +102,6 @@ fn pump(socket: &OwnedFd, mut device: &File, addresses: &HashSet<IpAddr>) -> Res
     }
 }
 
-fn lasting(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EBADF | libc::ENOTSOCK | libc::ENXIO)
-    )
-}
-
-/// One frame with its virtio-net header; false when it was sent to somebody else.
-fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
-    // SAFETY: sockaddr_ll is plain numbers, for which zeroes are values.
-    let mut from: libc::sockaddr_ll = unsafe { mem::zeroed() };
-    let mut from_length = mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: buffer and address are valid for writing with the lengths given.
-    let length = unsafe {
-        libc::recvfrom(
-            socket.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            0,
-            (&raw mut from).cast(),
-            &raw mut from_length,
-        )
-    };
-    match usize::try_from(length) {
-        Ok(length) => Ok((length, from.sll_pkttype == libc::PACKET_HOST)),
-        Err(_) => Err(io::Error::last_os_error()),
-    }
-}
-
-/// A packet socket of one EtherType on one interface, with virtio-net headers.
-fn packet_socket(interface: &str, ethertype: libc::c_int) -> Result<OwnedFd> {
-    let what = format!("cannot open a packet socket on {interface}");
-    let index = if_nametoindex(interface).map_err(|errno| LabError::Io {
-        what: what.clone(),
-        source: errno.into(),
-    })?;
-    // Protocol 0 receives nothing until bound, so no frame of another interface slips in.
-    let socket = new_socket(libc::AF_PACKET, 0).map_err(LabError::io(what.clone()))?;
-    let set = |level, name, value| set_option(&socket, level, name, value);
-    set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1).map_err(LabError::io(what.clone()))?;
-    set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER)
-        .map_err(LabError::io(what.clone()))?;
-    // SAFETY: sockaddr_ll is plain numbers, for which zeroes are values.
-    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (ethertype as u16).to_be();
-    address.sll_ifindex = index as i32;
-    // SAFETY: the address is valid for reading with the length given.
-    let bound = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
-    };
-    if bound != 0 {
-        return Err(LabError::Io {
-            what,
-            source: io::Error::last_os_error(),
-        });
-    }
-    Ok(socket)
-}
-
-/// Has the kernel put outer IPv4 fragments together before the socket sees them.
-///
-/// Only fan-out groups can ask for that, so the socket becomes the one member of a group.
-fn join_defragmenting_group(socket: &OwnedFd, interface: &str) -> Result<()> {
-    const PACKET_FANOUT_FLAG_DEFRAG: libc::c_int = 0x8000;
-    let group = 1 | (libc::PACKET_FANOUT_HASH as libc::c_int | PACKET_FANOUT_FLAG_DEFRAG) << 16;
-    set_option(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, group).map_err(LabError::io(format!(
-        "cannot have fragments reassembled on {interface} (does another decapsulator run?)"
-    )))
-}
-
 /// Raw sockets that make both protocols known to the kernel and throw every packet away.
 fn claim_protocols() -> Result<Vec<OwnedFd>> {
     let mut claims = Vec::new();
@@ -200,45 +109,12 @@ fn claim_protocols() -> Result<Vec<OwnedFd>> {
         for protocol in [IPV4_IN_IP, IPV6_IN_IP] {
             let what = || format!("cannot claim IP protocol {protocol}");
             let socket =
-                new_socket(family, libc::c_int::from(protocol)).map_err(LabError::io(what()))?;
+                raw_socket(family, libc::c_int::from(protocol)).map_err(LabError::io(what()))?;
             drop_everything(&socket).map_err(LabError::io(what()))?;
             claims.push(socket);
         }
     }
     Ok(claims)
-}
-
-fn new_socket(family: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
-    // SAFETY: no pointers are involved.
-    let fd = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn set_option(
-    socket: &OwnedFd,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: libc::c_int,
-) -> io::Result<()> {
-    // SAFETY: the value is valid for reading with the length given.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            mem::size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 /// Attaches the socket filter `ret 0`.

@@ -366,6 +366,21 @@ impl Drop for Lab {
     }
 }
 
+/// Why no lab can be built here, if so; tests that need one say it and pass.
+pub fn why_not() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("labs need root".to_owned());
+    }
+    let missing: Vec<&str> = ["ip", "ethtool", "curl", "ping"]
+        .into_iter()
+        .filter(|name| {
+            let paths = std::env::var_os("PATH").unwrap_or_default();
+            !std::env::split_paths(&paths).any(|directory| directory.join(name).is_file())
+        })
+        .collect();
+    (!missing.is_empty()).then(|| format!("labs need the programs {}", missing.join(", ")))
+}
+
 /// Name of the namespace of a part of a lab.
 pub fn namespace_name(tag: &str, role: Role) -> String {
     format!("pm{tag}-{role}")

@@ -2,10 +2,12 @@
 //! that shows one connection at every hop.
 
 pub mod address;
+pub mod bpf;
 mod cleanup;
 pub mod client;
 pub mod command;
 pub mod decapsulate;
+pub mod encapsulator;
 pub mod error;
 pub mod lab;
 pub mod ladder;
@@ -19,3 +21,4 @@ pub mod recorder;
 mod responder;
 pub mod server;
 pub mod topology;
+pub mod vnet_socket;

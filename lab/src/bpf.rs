@@ -1,0 +1,186 @@
+//! Small hand-assembled BPF programs of the laboratory, loaded and attached without a loader.
+//!
+//! The lab needs few: one that passes everything, for the far end of a veth that XDP transmits
+//! into (the frames are lost there unless an XDP program or GRO makes it receive by NAPI), one that
+//! drops everything, and the tunnel sender of [`crate::encapsulator`].
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::net::if_::if_nametoindex;
+
+use crate::error::{LabError, Result};
+use crate::lab::Lab;
+use crate::topology::Role;
+
+const PROG_LOAD: libc::c_int = 5;
+const LINK_CREATE: libc::c_int = 28;
+/// `BPF_F_...DRV_MODE` of `if_link.h`: in the driver, or not at all.
+const XDP_DRIVER: u32 = 1 << 2;
+
+/// Where a program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// Native XDP.
+    Xdp,
+    /// The traffic-control hook for received frames (kernel 6.6 and later).
+    TcxIngress,
+}
+
+impl Hook {
+    const fn program_type(self) -> u32 {
+        match self {
+            Self::Xdp => 6,
+            Self::TcxIngress => 3,
+        }
+    }
+
+    const fn attach_type(self) -> u32 {
+        match self {
+            Self::Xdp => 37,
+            Self::TcxIngress => 46,
+        }
+    }
+}
+
+/// One instruction: code, destination and source register, offset, immediate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+impl Instruction {
+    /// An instruction of any kind; the codes are those of the kernel's instruction-set document.
+    pub const fn new(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> Self {
+        Self {
+            code,
+            registers: src << 4 | dst,
+            offset,
+            immediate,
+        }
+    }
+}
+
+/// The program that returns a number and does nothing else.
+pub const fn constant(result: i32) -> [Instruction; 2] {
+    [
+        Instruction::new(0xb7, 0, 0, 0, result),
+        Instruction::new(0x95, 0, 0, 0, 0),
+    ]
+}
+
+/// XDP program that passes every frame on.
+pub const XDP_PASS: [Instruction; 2] = constant(2);
+/// XDP program that drops every frame.
+pub const XDP_DROP: [Instruction; 2] = constant(1);
+
+/// An attached program; dropping it detaches it.
+#[derive(Debug)]
+pub struct Attached {
+    _link: OwnedFd,
+}
+
+impl Lab {
+    /// Attaches a program to an interface of a node.
+    pub fn attach(
+        &self,
+        role: Role,
+        interface: &str,
+        hook: Hook,
+        program: &[Instruction],
+    ) -> Result<Attached> {
+        self.run_in(role, || attach(interface, hook, program))?
+    }
+}
+
+#[repr(C)]
+struct LoadAttributes {
+    program_type: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    expected_attach_type: u32,
+}
+
+#[repr(C)]
+struct LinkAttributes {
+    program: u32,
+    interface: u32,
+    attach_type: u32,
+    flags: u32,
+    // The kernel reads what is specific to the link type from here; zeroes are the defaults.
+    more: [u64; 6],
+}
+
+/// Loads a program and attaches it in the calling thread's namespace.
+fn attach(interface: &str, hook: Hook, program: &[Instruction]) -> Result<Attached> {
+    let what = format!("cannot attach a BPF program to {interface}");
+    let index = if_nametoindex(interface).map_err(|errno| LabError::Io {
+        what: what.clone(),
+        source: errno.into(),
+    })?;
+    let license = c"Dual MIT/GPL";
+    let mut log = vec![0_u8; 64 * 1024];
+    let load = LoadAttributes {
+        program_type: hook.program_type(),
+        count: program.len() as u32,
+        instructions: program.as_ptr().expose_provenance() as u64,
+        license: license.as_ptr().expose_provenance() as u64,
+        log_level: 1,
+        log_size: log.len() as u32,
+        log: log.as_mut_ptr().expose_provenance() as u64,
+        kernel_version: 0,
+        flags: 0,
+        name: *b"pointsman_lab\0\0\0",
+        interface: 0,
+        expected_attach_type: hook.attach_type(),
+    };
+    let loaded = bpf(PROG_LOAD, &load).map_err(|source| {
+        let log = String::from_utf8_lossy(&log);
+        let log = log.trim_end_matches('\0');
+        LabError::Kernel {
+            what: what.clone(),
+            message: format!("{source}\n{log}"),
+        }
+    })?;
+    let link = LinkAttributes {
+        program: loaded.as_raw_fd().cast_unsigned(),
+        interface: index,
+        attach_type: hook.attach_type(),
+        flags: if hook == Hook::Xdp { XDP_DRIVER } else { 0 },
+        more: [0; 6],
+    };
+    // The link keeps the program.
+    let link = bpf(LINK_CREATE, &link).map_err(LabError::io(what))?;
+    Ok(Attached { _link: link })
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel reads as many bytes as the attributes have, and the pointers in them are
+    // to live buffers with the lengths given beside them.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            &raw const *attributes,
+            mem::size_of::<T>(),
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: both commands return a new descriptor, which is nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
