@@ -46,7 +46,9 @@ mod native {
                 /// Replaces `current` by `new`; false when it was not `current`.
                 #[inline(always)]
                 pub fn replace(&self, current: $int, new: $int) -> bool {
-                    self.0.compare_exchange(current, new, Relaxed, Relaxed).is_ok()
+                    self.0
+                        .compare_exchange(current, new, Relaxed, Relaxed)
+                        .is_ok()
                 }
             }
 

@@ -64,7 +64,11 @@ pub fn follow<T: Tables>(
         state = tcp::next(old as u8, h.kind, direction);
         word = (word & !STATE) | state as u32;
         let active = tcp::is_active(state);
-        word = if active { word & !flag::INACTIVE } else { word | flag::INACTIVE };
+        word = if active {
+            word & !flag::INACTIVE
+        } else {
+            word | flag::INACTIVE
+        };
         // Who loses this race follows the next packet; counts move with the winner only.
         if word != old
             && connection.word.replace(old, word)
@@ -101,7 +105,11 @@ pub fn begin(
         word |= flag::NO_OUTPUT;
         direction = Direction::InputOnly;
     }
-    let state = if h.flow.protocol == TCP { tcp::next(0, h.kind, direction) } else { 0 };
+    let state = if h.flow.protocol == TCP {
+        tcp::next(0, h.kind, direction)
+    } else {
+        0
+    };
     if h.flow.protocol != TCP || !tcp::is_active(state) {
         word |= flag::INACTIVE;
     }
@@ -111,7 +119,11 @@ pub fn begin(
     record.server = index;
     record.packets.store(1);
     record.timeout.store(timeout);
-    record.server_port = if server.port != 0 { server.port } else { h.flow.destination_port };
+    record.server_port = if server.port != 0 {
+        server.port
+    } else {
+        h.flow.destination_port
+    };
     record.method = server.method;
     record.pad = 0;
     record.mark = 0;
@@ -153,9 +165,10 @@ pub fn retire<T: Tables>(tables: &T, key: &FlowKey, connection: &ConnectionRecor
         }
         tries += 1;
     };
-    if let (Some(counts), Some(server)) =
-        (tables.counts(connection.server), tables.server(connection.server))
-    {
+    if let (Some(counts), Some(server)) = (
+        tables.counts(connection.server),
+        tables.server(connection.server),
+    ) {
         if word & flag::INACTIVE != 0 {
             counts.inactive.fetch_add(u32::MAX);
         } else {

@@ -3,9 +3,7 @@
 //! As in IPVS (`ip_vs_xmit.c`) the hop limit falls by one with every method, and what is too big
 //! for the path or out of hops is answered, not forwarded.
 
-use pointsman_wire::{
-    Be16, Be32, Ethernet, Ipv4, Ipv6, Tcp, Udp, checksum::Difference, ethernet,
-};
+use pointsman_wire::{Be16, Be32, Ethernet, Ipv4, Ipv6, Tcp, Udp, checksum::Difference, ethernet};
 
 use crate::{
     headers::{Headers, TCP, UDP},
@@ -111,10 +109,14 @@ fn tunnel<F: Frame, E: Env>(
     let inner_ipv6 = h.ipv6();
     let (class, ttl, dont_fragment);
     if inner_ipv6 {
-        let Some(ip) = frame.view::<Ipv6>(h.ip()) else { return Verdict::of(Reason::Malformed) };
+        let Some(ip) = frame.view::<Ipv6>(h.ip()) else {
+            return Verdict::of(Reason::Malformed);
+        };
         (class, ttl, dont_fragment) = (ip.traffic_class(), ip.hop_limit, false);
     } else {
-        let Some(ip) = frame.view::<Ipv4>(h.ip()) else { return Verdict::of(Reason::Malformed) };
+        let Some(ip) = frame.view::<Ipv4>(h.ip()) else {
+            return Verdict::of(Reason::Malformed);
+        };
         let df = ip.dont_fragment() && settings & settings_flag::PMTU_DISC != 0;
         (class, ttl, dont_fragment) = (ip.tos, ip.ttl, df);
     }
@@ -130,24 +132,39 @@ fn tunnel<F: Frame, E: Env>(
     // Congestion marks: the outer header never claims "experienced" (RFC 3168, 9.1).
     let class = if class & 3 == 3 { class & !1 } else { class };
     let protocol = if inner_ipv6 { IPV6 } else { IPIP };
-    let at = ETHERNET + if F::TAGS_IN_FRAME && hop.vlan != 0 { 4 } else { 0 };
+    let at = ETHERNET
+        + if F::TAGS_IN_FRAME && hop.vlan != 0 {
+            4
+        } else {
+            0
+        };
     if outer_ipv6 {
         let Some(outer) = frame.view_mut::<Ipv6>(at) else {
             return Verdict::of(Reason::NoHeadroom);
         };
-        outer.version_class_flow.set((6 << 28) | ((class as u32) << 20));
+        outer
+            .version_class_flow
+            .set((6 << 28) | ((class as u32) << 20));
         outer.payload_length.set(h.length as u16);
         outer.next_header = protocol;
         outer.hop_limit = ttl;
         set_words(&mut outer.source, &server.tunnel_source);
         set_words(&mut outer.destination, &server.address);
     } else {
-        let id = if dont_fragment { 0 } else { env.random() as u16 };
+        let id = if dont_fragment {
+            0
+        } else {
+            env.random() as u16
+        };
         let Some(outer) = frame.view_mut::<Ipv4>(at) else {
             return Verdict::of(Reason::NoHeadroom);
         };
         let length = ((h.length + Ipv4::LEN) as u16).to_be();
-        let fragment = if dont_fragment { Ipv4::DONT_FRAGMENT.to_be() } else { 0 };
+        let fragment = if dont_fragment {
+            Ipv4::DONT_FRAGMENT.to_be()
+        } else {
+            0
+        };
         outer.version_length = 0x45;
         outer.tos = class;
         outer.total_length.set_raw(length);
@@ -167,7 +184,11 @@ fn tunnel<F: Frame, E: Env>(
             .long(u32::MAX, server.address[0]);
         outer.checksum.set_raw(sum.apply(u16::MAX));
     }
-    let ethertype = if outer_ipv6 { ethernet::IPV6 } else { ethernet::IPV4 };
+    let ethertype = if outer_ipv6 {
+        ethernet::IPV6
+    } else {
+        ethernet::IPV4
+    };
     if outer_ipv6 != inner_ipv6 {
         let Some(field) = frame.view_mut::<Be16>(at - 2) else {
             return Verdict::of(Reason::NoHeadroom);
@@ -214,7 +235,11 @@ pub fn fits<F: Frame>(
     }
     let ip = frame.view::<Ipv4>(h.ip()).ok_or(Reason::Malformed)?;
     let told = ip.dont_fragment() && (!tunnel || settings & settings_flag::PMTU_DISC != 0);
-    Err(if told { Reason::TooBig } else { Reason::NeedsFragmenting })
+    Err(if told {
+        Reason::TooBig
+    } else {
+        Reason::NeedsFragmenting
+    })
 }
 
 /// Takes one from the hop limit.
@@ -231,8 +256,8 @@ pub fn age<F: Frame>(frame: &mut F, h: &Headers) -> Result<(), Reason> {
         if ip.ttl <= 1 {
             return Err(Reason::TtlExceeded);
         }
-        let change = Difference::NONE
-            .word(pair(ip.ttl, ip.protocol), pair(ip.ttl - 1, ip.protocol));
+        let change =
+            Difference::NONE.word(pair(ip.ttl, ip.protocol), pair(ip.ttl - 1, ip.protocol));
         ip.ttl -= 1;
         ip.checksum.set_raw(change.apply(ip.checksum.raw()));
     }

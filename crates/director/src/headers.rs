@@ -53,7 +53,11 @@ impl Headers {
     /// True for ICMP or ICMPv6.
     #[inline(always)]
     pub fn is_icmp(&self) -> bool {
-        if self.ipv6() { self.flow.protocol == ipv6::ICMPV6 } else { self.flow.protocol == ICMP }
+        if self.ipv6() {
+            self.flow.protocol == ipv6::ICMPV6
+        } else {
+            self.flow.protocol == ICMP
+        }
     }
 
     /// True for an ICMP error that quotes a packet, as IPVS considers them (`ip_vs_core.c`,
@@ -85,15 +89,27 @@ impl Headers {
 /// Reads the headers of `frame` into `h`; the error is why the packet is not the director's.
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F, h: &mut Headers) -> Result<(), Reason> {
-    let mut ethertype = frame.view::<Ethernet>(0).ok_or(Reason::Malformed)?.ethertype.raw();
+    let mut ethertype = frame
+        .view::<Ethernet>(0)
+        .ok_or(Reason::Malformed)?
+        .ethertype
+        .raw();
     let mut offset = size_of::<Ethernet>() as u32;
     let mut tags = 0;
     if is_tag(ethertype) {
-        ethertype = frame.view::<VlanTag>(offset).ok_or(Reason::Malformed)?.ethertype.raw();
+        ethertype = frame
+            .view::<VlanTag>(offset)
+            .ok_or(Reason::Malformed)?
+            .ethertype
+            .raw();
         offset += 4;
         tags = 1;
         if is_tag(ethertype) {
-            ethertype = frame.view::<VlanTag>(offset).ok_or(Reason::Malformed)?.ethertype.raw();
+            ethertype = frame
+                .view::<VlanTag>(offset)
+                .ok_or(Reason::Malformed)?
+                .ethertype
+                .raw();
             offset += 4;
             tags = 2;
         }
@@ -157,7 +173,13 @@ fn parse_ipv4<F: Frame>(
     h.length = total;
     h.ip = offset as u16;
     let rest = if quoted { available } else { total };
-    parse_transport(frame, offset + header, rest.saturating_sub(header), quoted, h)
+    parse_transport(
+        frame,
+        offset + header,
+        rest.saturating_sub(header),
+        quoted,
+        h,
+    )
 }
 
 #[inline(always)]

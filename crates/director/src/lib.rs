@@ -24,7 +24,11 @@ pub mod tables;
 pub mod tcp;
 
 #[cfg(feature = "std")]
+pub mod control;
+#[cfg(feature = "std")]
 pub mod model;
+#[cfg(feature = "std")]
+pub mod native;
 
 pub use process::{Scratch, process};
 pub use reason::{Action, Reason, Verdict};

@@ -85,10 +85,18 @@ impl ServiceId {
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address { protocol, address: IpAddr::V4(a), port } => {
+            Self::Address {
+                protocol,
+                address: IpAddr::V4(a),
+                port,
+            } => {
                 write!(f, "{protocol} {a}:{port}")
             }
-            Self::Address { protocol, address: IpAddr::V6(a), port } => {
+            Self::Address {
+                protocol,
+                address: IpAddr::V6(a),
+                port,
+            } => {
                 write!(f, "{protocol} [{a}]:{port}")
             }
             Self::Mark { mark, ipv6: false } => write!(f, "FWM {mark}"),

@@ -84,7 +84,11 @@ fn decide<F: Frame, T: Tables, E: Env>(
 fn is_for_us<F: Frame, T: Tables>(frame: &F, tables: &T) -> Result<(), Reason> {
     let link = tables.link(frame.ifindex()).ok_or(Reason::NotForUs)?;
     let ethernet = frame.view::<Ethernet>(0).ok_or(Reason::Malformed)?;
-    if ethernet.destination == link.mac { Ok(()) } else { Err(Reason::NotForUs) }
+    if ethernet.destination == link.mac {
+        Ok(())
+    } else {
+        Err(Reason::NotForUs)
+    }
 }
 
 /// True when the packet can't use the connection it found; then the connection is retired.
@@ -133,7 +137,9 @@ fn existing<F: Frame, T: Tables, E: Env>(
         stats.in_bytes += length;
     });
     connection::follow(tables, settings, connection, &s.headers, false, now);
-    connection.packets.store(connection.packets.load().wrapping_add(1));
+    connection
+        .packets
+        .store(connection.packets.load().wrapping_add(1));
     let target = Target {
         server,
         port: connection.server_port,
@@ -176,9 +182,17 @@ fn begin<F: Frame, T: Tables, E: Env>(
         return Verdict::of(Reason::NoDestination);
     }
     let server = attempt!(tables.server(index).ok_or(Reason::NoDestination));
-    let port =
-        if server.port != 0 { server.port } else { s.headers.flow.destination_port };
-    let target = Target { server, port, method: server.method, settings: settings.flags };
+    let port = if server.port != 0 {
+        server.port
+    } else {
+        s.headers.flow.destination_port
+    };
+    let target = Target {
+        server,
+        port,
+        method: server.method,
+        settings: settings.flags,
+    };
     if !stateless {
         connection::begin(&mut s.fresh, settings, &s.headers, index, server, now);
         match connection::add(tables, &s.headers.flow, &s.fresh, server) {
@@ -265,9 +279,15 @@ fn expect_reply<F: Frame, T: Tables>(
         destination_port: flow.source_port,
         ..*flow
     };
-    let Some(ethernet) = frame.view::<Ethernet>(0) else { return false };
+    let Some(ethernet) = frame.view::<Ethernet>(0) else {
+        return false;
+    };
     // A tagged client is answered by route only: its tag may not be the one to answer with.
-    let learned = if s.headers.tags == 0 { hop_flag::RESOLVED } else { 0 };
+    let learned = if s.headers.tags == 0 {
+        hop_flag::RESOLVED
+    } else {
+        0
+    };
     s.reply = ReplyRecord {
         address: flow.destination,
         hop: NextHop {
@@ -322,7 +342,13 @@ fn answer<F: Frame, T: Tables, E: Env>(
     }
     attempt!(forward::age(frame, &s.headers));
     let end = forward::End::Source;
-    attempt!(forward::translate(frame, &s.headers, end, &s.reply.address, s.reply.port));
+    attempt!(forward::translate(
+        frame,
+        &s.headers,
+        end,
+        &s.reply.address,
+        s.reply.port
+    ));
     forward::leave(frame, s.headers.tags, &s.reply.hop, Reason::Reply)
 }
 
@@ -343,15 +369,24 @@ fn route_back<F: Frame, T: Tables, E: Env>(
     let ipv6 = s.headers.ipv6();
     let ifindex = frame.ifindex();
     let learned = s.reply.hop;
-    let known =
-        env.route(ipv6, &s.reply.address, &flow.destination, ifindex, &mut s.reply.hop);
+    let known = env.route(
+        ipv6,
+        &s.reply.address,
+        &flow.destination,
+        ifindex,
+        &mut s.reply.hop,
+    );
     if known {
         s.reply.epoch = settings.epoch;
         tables.set_reply(flow, &s.reply);
         return Ok(());
     }
     s.reply.hop = learned;
-    if learned.flags & hop_flag::RESOLVED != 0 { Ok(()) } else { Err(Reason::NoReturnRoute) }
+    if learned.flags & hop_flag::RESOLVED != 0 {
+        Ok(())
+    } else {
+        Err(Reason::NoReturnRoute)
+    }
 }
 
 /// Ends the connection `key` if its time is over; what the sweep calls for every connection.

@@ -101,13 +101,23 @@ impl Verdict {
     /// A verdict that needs no device.
     #[inline(always)]
     pub const fn of(reason: Reason) -> Self {
-        Self { ifindex: 0, reason, unresolved: 0, pad: 0 }
+        Self {
+            ifindex: 0,
+            reason,
+            unresolved: 0,
+            pad: 0,
+        }
     }
 
     /// Out of the device `ifindex`.
     #[inline(always)]
     pub const fn forward(reason: Reason, ifindex: u32) -> Self {
-        Self { ifindex, reason, unresolved: 0, pad: 0 }
+        Self {
+            ifindex,
+            reason,
+            unresolved: 0,
+            pad: 0,
+        }
     }
 
     /// What is done.

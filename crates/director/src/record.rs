@@ -24,7 +24,16 @@ pub const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(
     feature = "std",
-    derive(Debug, Hash, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable)
+    derive(
+        Debug,
+        Hash,
+        PartialOrd,
+        Ord,
+        FromBytes,
+        IntoBytes,
+        KnownLayout,
+        Immutable
+    )
 )]
 #[repr(C)]
 pub struct FlowKey {
@@ -73,7 +82,10 @@ impl FlowKey {
 
 /// A [`FlowKey`] of an IPv4 flow, 16 bytes: four million of them are 36 % of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "std", derive(Debug, Hash, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
 #[repr(C)]
 pub struct FlowKey4 {
     /// Who sends.
@@ -110,7 +122,16 @@ impl FlowKey4 {
 /// kernel's 64 bytes of overhead an IPv4 connection costs 120 bytes of map memory.
 #[cfg_attr(
     feature = "std",
-    derive(Debug, Clone, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)
+    derive(
+        Debug,
+        Clone,
+        Default,
+        PartialEq,
+        Eq,
+        FromBytes,
+        IntoBytes,
+        KnownLayout
+    )
 )]
 #[repr(C)]
 pub struct ConnectionRecord {
@@ -148,7 +169,10 @@ pub mod connection_flag {
 
 /// How a NAT reply finds its connection: by the flow from real server to client.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
 #[repr(C)]
 pub struct ReplyRecord {
     /// Virtual address.
@@ -165,7 +189,10 @@ pub struct ReplyRecord {
 
 /// Where a frame leaves: device, link-layer addresses, VLAN, MTU.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
 #[repr(C)]
 pub struct NextHop {
     /// Index of the device; 0 for none.
@@ -202,7 +229,10 @@ pub mod method {
 
 /// A real server as configured, with where its frames go. Written by the daemon only.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
 #[repr(C)]
 pub struct ServerRecord {
     /// Next hop.
@@ -250,7 +280,16 @@ pub mod server_flag {
 /// What changes about a real server while packets pass. Written by the programs.
 #[cfg_attr(
     feature = "std",
-    derive(Debug, Clone, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)
+    derive(
+        Debug,
+        Clone,
+        Default,
+        PartialEq,
+        Eq,
+        FromBytes,
+        IntoBytes,
+        KnownLayout
+    )
 )]
 #[repr(C)]
 pub struct ServerCounts {
@@ -272,7 +311,10 @@ pub mod counts_flag {
 
 /// Traffic of a real server, one copy per processor.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
 #[repr(C)]
 pub struct ServerStats {
     /// Connections scheduled.
@@ -291,7 +333,16 @@ pub struct ServerStats {
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(
     feature = "std",
-    derive(Debug, Hash, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable)
+    derive(
+        Debug,
+        Hash,
+        PartialOrd,
+        Ord,
+        FromBytes,
+        IntoBytes,
+        KnownLayout,
+        Immutable
+    )
 )]
 #[repr(C)]
 pub struct ServiceKey {
@@ -307,7 +358,10 @@ pub struct ServiceKey {
 
 /// A virtual service as configured. Written by the daemon only, as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
 #[repr(C)]
 pub struct ServiceRecord {
     /// Its index, for [`SchedulerState`].
@@ -324,7 +378,7 @@ pub struct ServiceRecord {
     pub count: u32,
     /// First line of its slots.
     pub slots: u32,
-    /// First line of its lookup table, [`NONE`] when the scheduler has none.
+    /// First line of its lookup table.
     pub table: u32,
     /// wrr: highest level, `mw`.
     pub top: i32,
@@ -340,6 +394,10 @@ pub struct ServiceRecord {
     pub netmask: u32,
     /// Lines allotted from `slots` on.
     pub slot_lines: u32,
+    /// Lines allotted from `table` on.
+    pub table_lines: u32,
+    /// Zero.
+    pub pad2: u32,
 }
 
 /// Flags of [`ServiceRecord::flags`], as the kernel numbers them (`IP_VS_SVC_F_*`).
@@ -358,7 +416,10 @@ pub mod service_flag {
 
 /// A real server's place in its service, newest first.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
 #[repr(C)]
 pub struct Slot {
     /// Index of the real server, [`NONE`] when unused.
@@ -369,7 +430,10 @@ pub struct Slot {
 
 impl Slot {
     /// An unused slot.
-    pub const UNUSED: Self = Self { server: NONE, weight: 0 };
+    pub const UNUSED: Self = Self {
+        server: NONE,
+        weight: 0,
+    };
 }
 
 /// Slots of one line.
@@ -388,14 +452,26 @@ pub type TableLine = [u16; ENTRIES_PER_LINE];
 /// 0 for the head of the list), wrr level (32 bits), from the top.
 #[cfg_attr(
     feature = "std",
-    derive(Debug, Clone, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)
+    derive(
+        Debug,
+        Clone,
+        Default,
+        PartialEq,
+        Eq,
+        FromBytes,
+        IntoBytes,
+        KnownLayout
+    )
 )]
 #[repr(transparent)]
 pub struct SchedulerState(pub Word64);
 
 /// A device that the programs are attached to.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
 #[repr(C)]
 pub struct LinkRecord {
     /// Its address: only frames to it are ours.
@@ -409,7 +485,10 @@ pub const TCP_STATES: usize = 11;
 
 /// What holds for every service.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "std", derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
 #[repr(C)]
 pub struct Settings {
     /// Timeout of each TCP state, seconds; five unused places make it a power of two.
@@ -441,7 +520,9 @@ pub mod settings_flag {
 impl Settings {
     /// The kernel's defaults (`ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`, `ip_vs_ctl.c`).
     pub const DEFAULT: Self = Self {
-        tcp_timeouts: [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120, 0, 0, 0, 0, 0],
+        tcp_timeouts: [
+            2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120, 0, 0, 0, 0, 0,
+        ],
         udp_timeout: 300,
         epoch: 1,
         reuse_mode: 1,
@@ -481,6 +562,6 @@ const _: () = {
     assert!(size_of::<ReplyRecord>() == 48);
     assert!(size_of::<NextHop>() == 24);
     assert!(size_of::<ServerRecord>() == 120);
-    assert!(size_of::<ServiceRecord>() == 56);
+    assert!(size_of::<ServiceRecord>() == 64);
     assert!(size_of::<SlotLine>() == 64 && size_of::<TableLine>() == 64);
 };

@@ -34,7 +34,11 @@ pub fn process<F: Frame, T: Tables, E: Env>(
         if connection.is_over(now) || s.headers.flow.destination != s.key.destination {
             return Verdict::of(Reason::IcmpUnrelated);
         }
-        let server = attempt!(tables.server(connection.server).ok_or(Reason::IcmpUnrelated));
+        let server = attempt!(
+            tables
+                .server(connection.server)
+                .ok_or(Reason::IcmpUnrelated)
+        );
         if server.flags & server_flag::AVAILABLE == 0 {
             return Verdict::of(Reason::ServerGone);
         }
@@ -67,11 +71,16 @@ pub fn process<F: Frame, T: Tables, E: Env>(
         };
         let verdict = send(frame, env, &target, s);
         return match verdict.action() {
-            Action::Forward => Verdict { reason: Reason::RelatedIn, ..verdict },
+            Action::Forward => Verdict {
+                reason: Reason::RelatedIn,
+                ..verdict
+            },
             Action::Pass | Action::Drop => verdict,
         };
     }
-    let Some(reply) = tables.reply(&s.key) else { return Verdict::of(Reason::IcmpUnrelated) };
+    let Some(reply) = tables.reply(&s.key) else {
+        return Verdict::of(Reason::IcmpUnrelated);
+    };
     s.reply = *reply;
     let key = FlowKey {
         source: s.key.destination,
@@ -80,7 +89,9 @@ pub fn process<F: Frame, T: Tables, E: Env>(
         destination_port: s.reply.port,
         ..s.key
     };
-    let Some(connection) = tables.connection(&key) else { return Verdict::of(Reason::IcmpUnrelated) };
+    let Some(connection) = tables.connection(&key) else {
+        return Verdict::of(Reason::IcmpUnrelated);
+    };
     if connection.is_over(now) || s.headers.flow.destination != key.source {
         return Verdict::of(Reason::IcmpUnrelated);
     }
@@ -101,7 +112,11 @@ pub fn process<F: Frame, T: Tables, E: Env>(
         return Verdict::of(Reason::NoReturnRoute);
     }
     attempt!(forward::age(frame, &s.headers));
-    let to = Translation { end: End::Source, address: s.reply.address, port: s.reply.port };
+    let to = Translation {
+        end: End::Source,
+        address: s.reply.address,
+        port: s.reply.port,
+    };
     attempt!(translate(frame, &s.headers, &s.quoted, &to));
     forward::leave(frame, s.headers.tags, &s.reply.hop, Reason::RelatedOut)
 }

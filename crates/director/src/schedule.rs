@@ -71,7 +71,10 @@ impl Scheduler {
 
     /// True when a flow's choice can be computed again without a connection.
     pub const fn is_hash(self) -> bool {
-        matches!(self, Self::SourceHash | Self::MaglevHash | Self::DestinationHash)
+        matches!(
+            self,
+            Self::SourceHash | Self::MaglevHash | Self::DestinationHash
+        )
     }
 }
 

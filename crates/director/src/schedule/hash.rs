@@ -74,13 +74,19 @@ fn maglev_hash(address: &Address, port: u32, key: u64, offset: u32) -> u32 {
 #[inline(always)]
 fn at<T: Tables>(tables: &T, service: &ServiceRecord, entry: u32) -> u32 {
     let line = service.table.wrapping_add(entry / ENTRIES_PER_LINE as u32);
-    let Some(line) = tables.table(line) else { return NONE };
+    let Some(line) = tables.table(line) else {
+        return NONE;
+    };
     let position = line[entry as usize % ENTRIES_PER_LINE] as u32;
     if position >= service.count {
         return NONE;
     }
     let slot = slot(tables, service, position);
-    if is_usable(tables, &slot) { slot.server } else { NONE }
+    if is_usable(tables, &slot) {
+        slot.server
+    } else {
+        NONE
+    }
 }
 
 #[inline(always)]
@@ -159,7 +165,11 @@ pub fn source_table(weights: &[i32]) -> Vec<u16> {
 /// newest first. Empty when no server ever had a weight.
 #[cfg(feature = "std")]
 pub fn maglev_table(servers: &[(Address, u16, i32)]) -> Vec<u16> {
-    let divisor = servers.iter().map(|s| s.2).filter(|w| *w > 0).fold(0, greatest_common_divisor);
+    let divisor = servers
+        .iter()
+        .map(|s| s.2)
+        .filter(|w| *w > 0)
+        .fold(0, greatest_common_divisor);
     if divisor == 0 {
         return Vec::new();
     }
@@ -199,7 +209,11 @@ pub fn maglev_table(servers: &[(Address, u16, i32)]) -> Vec<u16> {
 
 #[cfg(feature = "std")]
 fn greatest_common_divisor(a: i32, b: i32) -> i32 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+    if b == 0 {
+        a
+    } else {
+        greatest_common_divisor(b, a % b)
+    }
 }
 
 impl Scheduler {

@@ -25,12 +25,16 @@ pub(super) fn pick<T: Tables, E: Env>(
     let mut best_weight = env.opaque(1);
     // A line of slots at a time: the lookup and the call are paid once for eight servers.
     env.repeat(service.count.div_ceil(SLOTS_PER_LINE as u32), |line| {
-        let Some(slots) = tables.slots(service.slots.wrapping_add(line)) else { return false };
+        let Some(slots) = tables.slots(service.slots.wrapping_add(line)) else {
+            return false;
+        };
         for slot in slots {
             if slot.weight <= 0 {
                 continue;
             }
-            let Some(counts) = tables.counts(slot.server) else { continue };
+            let Some(counts) = tables.counts(slot.server) else {
+                continue;
+            };
             if counts.flags.load() & counts_flag::OVERLOAD != 0 {
                 continue;
             }

@@ -8,7 +8,9 @@ use crate::{
 
 #[inline(always)]
 pub(super) fn pick<T: Tables, E: Env>(tables: &T, env: &E, service: &ServiceRecord) -> u32 {
-    let Some(shared) = tables.scheduler_state(service.id) else { return NONE };
+    let Some(shared) = tables.scheduler_state(service.id) else {
+        return NONE;
+    };
     let mut server = NONE;
     // A processor that loses the race looks again from where the winner stopped.
     let mut tries = 0;
@@ -35,7 +37,10 @@ pub(super) fn pick<T: Tables, E: Env>(tables: &T, env: &E, service: &ServiceReco
         if server == NONE {
             break;
         }
-        let next = State { cursor: position + 1, level: state.level };
+        let next = State {
+            cursor: position + 1,
+            level: state.level,
+        };
         if shared.0.replace(seen, next.pack(service.plan)) {
             break;
         }

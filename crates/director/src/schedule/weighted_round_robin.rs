@@ -20,8 +20,15 @@ impl State {
     /// The state in `word`, or the plan's first when `word` is of an earlier plan.
     #[inline(always)]
     pub fn of(word: u64, service: &ServiceRecord) -> Self {
-        let word = if (word >> 48) as u16 == service.plan { word } else { service.start };
-        Self { cursor: (word >> 32) as u32 & 0xffff, level: word as i32 }
+        let word = if (word >> 48) as u16 == service.plan {
+            word
+        } else {
+            service.start
+        };
+        Self {
+            cursor: (word >> 32) as u32 & 0xffff,
+            level: word as i32,
+        }
     }
 
     /// The word for plan number `plan`.
@@ -36,7 +43,9 @@ pub(super) fn pick<T: Tables, E: Env>(tables: &T, env: &E, service: &ServiceReco
     if service.top <= 0 {
         return NONE;
     }
-    let Some(shared) = tables.scheduler_state(service.id) else { return NONE };
+    let Some(shared) = tables.scheduler_state(service.id) else {
+        return NONE;
+    };
     let mut server = NONE;
     let mut tries = 0;
     while tries < 3 {
@@ -82,7 +91,13 @@ fn step<T: Tables, E: Env>(
         }
         found = first_heavy(tables, env, service, 0, level);
     }
-    (found.0, State { cursor: found.1 + 1, level })
+    (
+        found.0,
+        State {
+            cursor: found.1 + 1,
+            level,
+        },
+    )
 }
 
 /// The first usable server from position `from` on with at least weight `level`, and its position.
