@@ -20,7 +20,7 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root TERM=dumb
 status=0
 for module in $($busybox cat /job/modules); do
-    $busybox modprobe "$module" || status=125
+    $busybox modprobe "$module" >/dev/ttyS1 2>&1 || status=125
 done
 if [ $status = 0 ]; then
     cd /job
