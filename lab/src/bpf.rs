@@ -1,8 +1,7 @@
 //! Small hand-assembled BPF programs of the laboratory, loaded and attached without a loader.
 //!
 //! The lab needs few: one that passes everything, for the far end of a veth that XDP transmits
-//! into (the frames are lost there unless an XDP program or GRO makes it receive by NAPI), one that
-//! drops everything, and the tunnel sender of [`crate::encapsulator`].
+//! into, one that drops everything, and the tunnel sender of [`crate::encapsulator`].
 
 use std::io;
 use std::mem;
@@ -13,6 +12,7 @@ use nix::net::if_::if_nametoindex;
 use crate::error::{LabError, Result};
 use crate::lab::Lab;
 use crate::topology::Role;
+use crate::vnet_socket::raw_socket;
 
 const PROG_LOAD: libc::c_int = 5;
 const LINK_CREATE: libc::c_int = 28;
@@ -127,10 +127,97 @@ struct LinkAttributes {
 /// Loads a program and attaches it in the calling thread's namespace.
 fn attach(interface: &str, hook: Hook, program: &[Instruction]) -> Result<Attached> {
     let what = format!("cannot attach a BPF program to {interface}");
-    let index = if_nametoindex(interface).map_err(|errno| LabError::Io {
-        what: what.clone(),
+    let interface = index_of(interface)?;
+    let loaded = load(hook, program)?;
+    let link = LinkAttributes {
+        program: loaded.as_raw_fd().cast_unsigned(),
+        interface,
+        attach_type: hook.attach_type(),
+        flags: if hook == Hook::Xdp { XDP_DRIVER } else { 0 },
+        more: [0; 6],
+    };
+    // The link keeps the program.
+    let link = bpf(LINK_CREATE, &link).map_err(LabError::io(what))?;
+    Ok(Attached { _link: link })
+}
+
+/// Attaches a native XDP program in the calling thread's namespace for as long as the interface
+/// lives, by netlink: links would need a process to hold them.
+pub(crate) fn attach_for_good(interface: &str, program: &[Instruction]) -> Result<()> {
+    let what = || format!("cannot attach an XDP program to {interface}");
+    let loaded = load(Hook::Xdp, program)?;
+    let request = set_xdp_request(index_of(interface)?, loaded.as_raw_fd());
+    let socket = raw_socket(libc::AF_NETLINK, libc::NETLINK_ROUTE).map_err(LabError::io(what()))?;
+    let mut answer = [0_u8; 1024];
+    // SAFETY: both buffers are live and have the lengths given.
+    let length = unsafe {
+        let sent = libc::send(
+            socket.as_raw_fd(),
+            request.as_ptr().cast(),
+            request.len(),
+            0,
+        );
+        if sent < 0 {
+            -1
+        } else {
+            libc::recv(
+                socket.as_raw_fd(),
+                answer.as_mut_ptr().cast(),
+                answer.len(),
+                0,
+            )
+        }
+    };
+    if length < 20 {
+        return Err(LabError::io(what())(io::Error::last_os_error()));
+    }
+    // An acknowledgement is an error message with code 0, behind the header of 16 bytes.
+    let code = i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]);
+    match code {
+        0 => Ok(()),
+        code => Err(LabError::io(what())(io::Error::from_raw_os_error(-code))),
+    }
+}
+
+/// `RTM_SETLINK` with `IFLA_XDP { FD, FLAGS }`, acknowledged.
+fn set_xdp_request(interface: u32, program: i32) -> Vec<u8> {
+    const IFLA_XDP: u16 = 43;
+    const IFLA_XDP_FD: u16 = 1;
+    const IFLA_XDP_FLAGS: u16 = 3;
+    let attribute = |kind: u16, value: [u8; 4]| {
+        [&8_u16.to_ne_bytes()[..], &kind.to_ne_bytes(), &value].concat()
+    };
+    let nested = [
+        attribute(IFLA_XDP_FD, program.to_ne_bytes()),
+        attribute(IFLA_XDP_FLAGS, XDP_DRIVER.to_ne_bytes()),
+    ]
+    .concat();
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+    let length = 16 + 16 + 4 + nested.len();
+    let mut request = Vec::with_capacity(length);
+    request.extend((length as u32).to_ne_bytes());
+    request.extend(libc::RTM_SETLINK.to_ne_bytes());
+    request.extend(flags.to_ne_bytes());
+    // Sequence number and port.
+    request.extend([0; 8]);
+    // Family, padding, device type; index; flags and which of them to change.
+    request.extend([0; 4]);
+    request.extend(interface.to_ne_bytes());
+    request.extend([0; 8]);
+    request.extend((4 + nested.len() as u16).to_ne_bytes());
+    request.extend((IFLA_XDP | libc::NLA_F_NESTED as u16).to_ne_bytes());
+    request.extend(nested);
+    request
+}
+
+fn index_of(interface: &str) -> Result<u32> {
+    if_nametoindex(interface).map_err(|errno| LabError::Io {
+        what: format!("no interface {interface}"),
         source: errno.into(),
-    })?;
+    })
+}
+
+fn load(hook: Hook, program: &[Instruction]) -> Result<OwnedFd> {
     let license = c"Dual MIT/GPL";
     let mut log = vec![0_u8; 64 * 1024];
     let load = LoadAttributes {
@@ -145,26 +232,21 @@ fn attach(interface: &str, hook: Hook, program: &[Instruction]) -> Result<Attach
         flags: 0,
         name: *b"pointsman_lab\0\0\0",
         interface: 0,
-        expected_attach_type: hook.attach_type(),
+        // Plain XDP programs are loaded without; those attached by netlink must be.
+        expected_attach_type: if hook == Hook::Xdp {
+            0
+        } else {
+            hook.attach_type()
+        },
     };
-    let loaded = bpf(PROG_LOAD, &load).map_err(|source| {
+    bpf(PROG_LOAD, &load).map_err(|source| {
         let log = String::from_utf8_lossy(&log);
         let log = log.trim_end_matches('\0');
         LabError::Kernel {
-            what: what.clone(),
+            what: "cannot load a BPF program".to_owned(),
             message: format!("{source}\n{log}"),
         }
-    })?;
-    let link = LinkAttributes {
-        program: loaded.as_raw_fd().cast_unsigned(),
-        interface: index,
-        attach_type: hook.attach_type(),
-        flags: if hook == Hook::Xdp { XDP_DRIVER } else { 0 },
-        more: [0; 6],
-    };
-    // The link keeps the program.
-    let link = bpf(LINK_CREATE, &link).map_err(LabError::io(what))?;
-    Ok(Attached { _link: link })
+    })
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {

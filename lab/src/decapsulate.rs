@@ -20,6 +20,7 @@ use std::path::Path;
 use std::thread;
 
 use nix::ifaddrs::getifaddrs;
+use pointsman_linux::sysctl;
 
 use crate::error::{LabError, Result};
 use crate::namespace;
@@ -48,7 +49,7 @@ pub fn decapsulate(interface: &str, tun: &str) -> Result<()> {
     )?;
     // What comes out of the tunnel has a source that is routed elsewhere, and a device without
     // addresses fails even the loose check.
-    namespace::set_sysctl(&format!("ipv4/conf/{tun}/rp_filter"), "0")?;
+    sysctl::write(&format!("net/ipv4/conf/{tun}/rp_filter"), "0")?;
     // Held for ever: without a receiver the kernel would answer "protocol unreachable".
     let _claims = claim_protocols()?;
     let addresses = own_addresses()?;
@@ -226,7 +227,7 @@ fn use_kernel_tunnels(prefix: &str) -> Result<bool> {
         }
     }
     for device in &devices {
-        namespace::set_sysctl(&format!("ipv4/conf/{device}/rp_filter"), "0")?;
+        sysctl::write(&format!("net/ipv4/conf/{device}/rp_filter"), "0")?;
         namespace::ip(&["link", "set", "dev", device, "up"], None)?;
     }
     Ok(true)

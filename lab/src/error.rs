@@ -42,6 +42,12 @@ pub enum LabError {
     /// A call on a network namespace failed.
     #[error(transparent)]
     Namespace(#[from] pointsman_linux::netns::Error),
+    /// A sysctl could not be set.
+    #[error(transparent)]
+    Sysctl(#[from] pointsman_linux::sysctl::Error),
+    /// An offload could not be switched.
+    #[error(transparent)]
+    Offload(#[from] pointsman_linux::offload::Error),
     /// The kernel layer failed.
     #[error("{what}: {message}")]
     Kernel {

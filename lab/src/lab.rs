@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pointsman_linux::netns::NetNs;
+use pointsman_linux::offload::{self, Offload};
+use pointsman_linux::sysctl;
 use serde_json::Value;
 
 use crate::address::Family;
 use crate::error::{LabError, Result};
-use crate::process::Process;
+use crate::process::{Process, wait_until};
 use crate::topology::{Kind, Node, Options, Role, Topology, WirePort, check_tag};
-use crate::{cleanup, decapsulate, namespace};
+use crate::{bpf, cleanup, decapsulate, namespace};
 
 /// How long links may take to have carrier.
 const LINK_LIMIT: Duration = Duration::from_secs(10);
@@ -91,7 +92,6 @@ impl Lab {
             owned: true,
             processes: Mutex::default(),
         };
-        cleanup::register(&lab.tag, lab.namespaces());
         // From here on an error or a panic drops `lab`, which deletes what is there.
         lab.create()?;
         lab.wait_ready()?;
@@ -238,9 +238,11 @@ impl Lab {
     }
 
     fn create(&self) -> Result<()> {
-        for name in self.namespaces() {
-            NetNs::create(&name)?;
-        }
+        cleanup::register(&self.tag, self.namespaces(), |names| {
+            names
+                .iter()
+                .try_for_each(|name| NetNs::create(name).map(drop))
+        })?;
         self.prepare_switch()?;
         for node in &self.topology.nodes {
             namespace::run_in(&self.namespace(node.role), || set_sysctls(&node.sysctls))??;
@@ -265,14 +267,17 @@ impl Lab {
         namespace::run_in(&self.namespace(Role::Switch), || {
             // A switch has no addresses and filters nothing.
             set_sysctls(&[
-                ("ipv6/conf/all/disable_ipv6".to_owned(), "1".to_owned()),
-                ("ipv6/conf/default/disable_ipv6".to_owned(), "1".to_owned()),
+                ("net/ipv6/conf/all/disable_ipv6".to_owned(), "1".to_owned()),
+                (
+                    "net/ipv6/conf/default/disable_ipv6".to_owned(),
+                    "1".to_owned(),
+                ),
             ])?;
             for table in ["arptables", "iptables", "ip6tables"] {
-                // Only there where the kernel has br_netfilter.
-                let path = format!("bridge/bridge-nf-call-{table}");
-                if std::path::Path::new("/proc/sys/net").join(&path).exists() {
-                    namespace::set_sysctl(&path, "0")?;
+                match sysctl::write(&format!("net/bridge/bridge-nf-call-{table}"), "0") {
+                    // A kernel without br_netfilter.
+                    Ok(()) | Err(sysctl::Error::Missing { .. }) => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
             Ok(())
@@ -312,36 +317,29 @@ impl Lab {
     }
 
     fn make_wire_ports(&self) -> Result<()> {
-        let director = self.topology.node(Role::Director).into_iter();
-        for leg in director.flat_map(|node| &node.legs) {
-            let mut command = Command::new("ethtool");
-            command.args([
-                "-K", &leg.port, "tx", "off", "tso", "off", "gso", "off", "gro", "on",
-            ]);
-            self.check(Role::Switch, &mut command)?;
-        }
-        Ok(())
+        let Some(director) = self.topology.node(Role::Director) else {
+            return Ok(());
+        };
+        self.run_in(Role::Switch, || {
+            for leg in &director.legs {
+                let port = offload::Device::open(&leg.port)?;
+                for offload in [Offload::TxChecksum, Offload::Tso, Offload::Gso] {
+                    port.set(offload, false)?;
+                }
+                bpf::attach_for_good(&leg.port, &bpf::XDP_PASS)?;
+            }
+            Ok(())
+        })?
     }
 
     /// Waits until every interface is up and has carrier, and no address is tentative.
     fn wait_ready(&self) -> Result<()> {
-        let deadline = Instant::now() + LINK_LIMIT;
         for role in self.roles() {
             let name = self.namespace(role);
-            loop {
+            wait_until(&format!("{role} was not ready"), LINK_LIMIT, || {
                 let text = namespace::ip(&["-n", &name, "-j", "address", "show"], None)?;
-                let Some(missing) = first_unready(&parse(&text)?) else {
-                    break;
-                };
-                if Instant::now() >= deadline {
-                    let what = format!("{role} {missing} was not ready");
-                    return Err(LabError::Deadline {
-                        what,
-                        limit: LINK_LIMIT,
-                    });
-                }
-                thread::yield_now();
-            }
+                Ok(first_unready(&parse(&text)?).is_none())
+            })?;
         }
         Ok(())
     }
@@ -371,7 +369,7 @@ pub fn why_not() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("labs need root".to_owned());
     }
-    let missing: Vec<&str> = ["ip", "ethtool", "curl", "ping"]
+    let missing: Vec<&str> = ["ip", "curl", "ping"]
         .into_iter()
         .filter(|name| {
             let paths = std::env::var_os("PATH").unwrap_or_default();
@@ -447,9 +445,10 @@ fn fresh_tag() -> String {
 }
 
 fn set_sysctls(sysctls: &[(String, String)]) -> Result<()> {
-    sysctls
-        .iter()
-        .try_for_each(|(path, value)| namespace::set_sysctl(path, value))
+    for (key, value) in sysctls {
+        sysctl::write(key, value)?;
+    }
+    Ok(())
 }
 
 /// Links up, addresses and routes of one node.

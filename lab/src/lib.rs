@@ -1,5 +1,35 @@
 //! The laboratory: network-namespace topologies as code, real clients and servers, and the ladder
 //! that shows one connection at every hop.
+//!
+//! ```no_run
+//! use pointsman_lab::lab::Program;
+//! use pointsman_lab::topology::{Kind, Options, Role, Topology};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let lab = Topology::build(Kind::TwoBridge, &Options::default())?;
+//! lab.start_servers(&Program::new("target/debug/pointsman-lab"), &[80])?;
+//! let mut director = std::process::Command::new("target/debug/pointsman");
+//! lab.start(Role::Director, director.arg("run"), "ready")?;
+//! let spread = lab.client().spread("192.168.7.33:80".parse()?, 30)?;
+//! assert_eq!(spread.answers.len(), 3);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```text
+//! two-bridge   client -- br_e -- director -- br_lvs -- rs1..n, whose second leg is on br_e
+//! one-leg      client, director and rs1..n on br_e
+//! tunnel       client, director and router on br_e; router -- br_rs -- rs1..n
+//! nat          client -- br_e -- director -- br_lvs -- rs1..n, whose gateway is the director
+//! ```
+//!
+//! Offloads stay as the kernel sets them: senders on veth leave checksums and segmentation to
+//! devices that do not exist, just as guests of a hypervisor do, and a data plane that cannot cope
+//! with it must fail here. The one exception, for native XDP, is
+//! [`topology::WirePort::complete_checksums`], which says why it is none.
+//!
+//! A lab is deleted on drop, on panic, and on SIGINT, SIGTERM and SIGHUP. After SIGKILL its
+//! namespaces stay; [`lab::stale_tags`] finds them.
 
 pub mod address;
 pub mod bpf;

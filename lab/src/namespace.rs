@@ -6,13 +6,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pointsman_linux::netns::{self, NetNs};
 
 use crate::error::{LabError, Result};
+use crate::process::wait_until;
 
 /// The file behind a name.
 pub fn path(name: &str) -> PathBuf {
@@ -49,15 +50,6 @@ pub fn command_line(command: &Command) -> String {
         .join(" ")
 }
 
-/// Sets a sysctl under `/proc/sys/net` of the namespace that the calling thread is in.
-pub fn set_sysctl(path: &str, value: &str) -> Result<()> {
-    let full = Path::new("/proc/sys/net").join(path);
-    fs::write(&full, value).map_err(LabError::io(format!(
-        "cannot write {value} to {}",
-        full.display()
-    )))
-}
-
 /// Kills whatever runs in these namespaces and deletes them; a namespace already gone is no error.
 pub fn delete(names: &[String]) -> Result<()> {
     end_processes(names)?;
@@ -75,30 +67,20 @@ pub fn delete(names: &[String]) -> Result<()> {
 
 /// Kills every process whose main thread is in one of the namespaces, and waits until none is left.
 fn end_processes(names: &[String]) -> Result<()> {
-    let limit = Duration::from_secs(5);
-    let deadline = Instant::now() + limit;
     let homes: HashSet<_> = names
         .iter()
         .filter_map(|name| fs::metadata(path(name)).ok())
         .map(|data| (data.dev(), data.ino()))
         .collect();
-    loop {
+    let what = format!("processes in {} did not end", names.join(", "));
+    wait_until(&what, Duration::from_secs(5), || {
         let living = processes_in(&homes);
-        if living.is_empty() {
-            return Ok(());
-        }
         for pid in &living {
             // It may have ended meanwhile, which is as good.
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
-        if Instant::now() >= deadline {
-            return Err(LabError::Deadline {
-                what: format!("processes {living:?} did not end"),
-                limit,
-            });
-        }
-        thread::yield_now();
-    }
+        Ok(living.is_empty())
+    })
 }
 
 fn processes_in(homes: &HashSet<(u64, u64)>) -> Vec<i32> {

@@ -82,8 +82,8 @@ fn director(kind: Kind, options: &Options) -> Node {
     }
     // A director that sends a packet back out of the leg it came by must not advise the client to
     // go to the real server itself.
-    node.sysctl("ipv4/conf/all/send_redirects", "0");
-    node.sysctl("ipv4/conf/default/send_redirects", "0");
+    node.sysctl("net/ipv4/conf/all/send_redirects", "0");
+    node.sysctl("net/ipv4/conf/default/send_redirects", "0");
     node
 }
 
@@ -140,16 +140,16 @@ impl Node {
         // Namespaces take some of these from the host; a lab must not depend on where it runs.
         // The effective rp_filter is the greater of `all` and the interface's, so strict is set by
         // `default` (as distributions do) and the exceptions by interface.
-        node.sysctl("ipv4/conf/all/rp_filter", "0");
-        node.sysctl("ipv4/conf/default/rp_filter", "1");
-        node.sysctl("ipv4/ip_forward", "0");
+        node.sysctl("net/ipv4/conf/all/rp_filter", "0");
+        node.sysctl("net/ipv4/conf/default/rp_filter", "1");
+        node.sysctl("net/ipv4/ip_forward", "0");
         // Addresses are unique by plan: duplicate detection would only make the start slow.
-        node.sysctl("ipv6/conf/all/accept_dad", "0");
-        node.sysctl("ipv6/conf/default/accept_dad", "0");
-        node.sysctl("ipv6/conf/default/accept_ra", "0");
-        node.sysctl("ipv6/conf/default/router_solicitations", "0");
-        node.sysctl("ipv6/conf/all/disable_ipv6", "0");
-        node.sysctl("ipv6/conf/default/disable_ipv6", "0");
+        node.sysctl("net/ipv6/conf/all/accept_dad", "0");
+        node.sysctl("net/ipv6/conf/default/accept_dad", "0");
+        node.sysctl("net/ipv6/conf/default/accept_ra", "0");
+        node.sysctl("net/ipv6/conf/default/router_solicitations", "0");
+        node.sysctl("net/ipv6/conf/all/disable_ipv6", "0");
+        node.sysctl("net/ipv6/conf/default/disable_ipv6", "0");
         node
     }
 
@@ -158,15 +158,15 @@ impl Node {
     }
 
     fn leg_sysctl(&mut self, leg: usize, name: &str, value: &str) {
-        let path = format!("ipv4/conf/{}/{name}", self.legs[leg].name);
+        let path = format!("net/ipv4/conf/{}/{name}", self.legs[leg].name);
         self.leg_sysctls.push((path, value.to_owned()));
     }
 
     /// Routers of both families.
     fn forward(&mut self) {
-        self.sysctl("ipv4/ip_forward", "1");
-        self.sysctl("ipv6/conf/all/forwarding", "1");
-        self.sysctl("ipv6/conf/default/forwarding", "1");
+        self.sysctl("net/ipv4/ip_forward", "1");
+        self.sysctl("net/ipv6/conf/all/forwarding", "1");
+        self.sysctl("net/ipv6/conf/default/forwarding", "1");
     }
 
     /// Has the VIP as a real server must: accepted, but nobody is told.
@@ -179,8 +179,8 @@ impl Node {
     fn hold_vip(&mut self) {
         self.loopback
             .extend(Family::BOTH.map(|family| Cidr::host(vip(family))));
-        self.sysctl("ipv4/conf/all/arp_ignore", "1");
-        self.sysctl("ipv4/conf/all/arp_announce", "2");
+        self.sysctl("net/ipv4/conf/all/arp_ignore", "1");
+        self.sysctl("net/ipv4/conf/all/arp_announce", "2");
     }
 
     fn add_leg(&mut self, net: Net, hosts: &[u8], mtu: u16) {

@@ -1,16 +1,39 @@
 //! A process of a lab: started in a namespace, ready when it says so, dead when dropped.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::error::{LabError, Result};
 use crate::namespace;
 
 /// How long a process may take until it is ready.
 pub const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// Asks again and again until the answer is yes; `what` says what was missing if it never was.
+pub fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut ready: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    while !ready()? {
+        if Instant::now() >= deadline {
+            return Err(LabError::Deadline {
+                what: what.to_owned(),
+                limit,
+            });
+        }
+        // Short enough not to matter, long enough to leave the processor to others.
+        thread::park_timeout(Duration::from_millis(2));
+    }
+    Ok(())
+}
 
 /// A running process that is killed and reaped on drop.
 #[derive(Debug)]
@@ -77,6 +100,34 @@ impl Process {
     /// Process id.
     pub fn id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let Some(child) = &self.child else {
+            return Ok(());
+        };
+        kill(Pid::from_raw(child.id().cast_signed()), signal).map_err(|errno| LabError::Io {
+            what: format!("cannot signal {}", self.name),
+            source: errno.into(),
+        })
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let Some(child) = &mut self.child else {
+            return Err(LabError::Usage(format!(
+                "{} was waited for already",
+                self.name
+            )));
+        };
+        let mut ended = None;
+        wait_until(&format!("{} did not end", self.name), limit, || {
+            ended = child.try_wait().map_err(LabError::io(self.name.clone()))?;
+            Ok(ended.is_some())
+        })?;
+        self.child = None;
+        ended.ok_or_else(|| LabError::Answer(format!("{} has no status", self.name)))
     }
 
     /// Lets the process live on without us.

@@ -78,8 +78,9 @@ pub struct WirePort {
     /// it would meet the wire. The offloads of clients and real servers stay as they were: they
     /// must not be switched off to make a test pass.
     ///
-    /// The same ports get `gro on`: a frame that XDP sends into a veth is lost unless the other
-    /// end receives by NAPI, which GRO (or an XDP program there) switches on.
+    /// The same ports run an XDP program that passes everything. A frame that XDP sends into a veth
+    /// is lost unless the other end receives by NAPI. GRO there would do for `XDP_REDIRECT`, but
+    /// after `XDP_TX` the veth driver wakes only an end that has a program.
     pub complete_checksums: bool,
 }
 
@@ -183,7 +184,7 @@ pub struct Node {
     pub loopback: Vec<Cidr>,
     /// Static routes.
     pub routes: Vec<Route>,
-    /// Sysctls set before the legs exist: path under `/proc/sys/net`, value.
+    /// Sysctls set before the legs exist: key, value.
     pub sysctls: Vec<(String, String)>,
     /// Sysctls of the legs, set when they exist.
     pub leg_sysctls: Vec<(String, String)>,
