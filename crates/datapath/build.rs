@@ -27,14 +27,23 @@ fn main() {
         None => build(),
     };
     if let Err(error) = std::fs::copy(&object, &out) {
-        fail(&format!("can't copy {} to {}: {error}", object.display(), out.display()));
+        fail(&format!(
+            "can't copy {} to {}: {error}",
+            object.display(),
+            out.display()
+        ));
     }
 }
 
 fn build() -> PathBuf {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let root = manifest.join("../..");
-    for source in ["crates/datapath-ebpf", "crates/director/src", "crates/wire/src", "Cargo.toml"] {
+    for source in [
+        "crates/datapath-ebpf",
+        "crates/director/src",
+        "crates/wire/src",
+        "Cargo.toml",
+    ] {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     let linker = linker(&root);
@@ -51,7 +60,15 @@ fn build() -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     cargo
         .current_dir(&root)
-        .args(["build", "--package", PACKAGE, "--target", TARGET, "--profile", "bpf"])
+        .args([
+            "build",
+            "--package",
+            PACKAGE,
+            "--target",
+            TARGET,
+            "--profile",
+            "bpf",
+        ])
         .arg("-Zbuild-std=core")
         .arg("--target-dir")
         .arg(&target)
@@ -65,7 +82,9 @@ fn build() -> PathBuf {
         .env_remove("CARGO_BUILD_TARGET");
     match cargo.status() {
         Ok(status) if status.success() => {}
-        Ok(status) => fail(&format!("building {PACKAGE} for {TARGET} ended with {status}")),
+        Ok(status) => fail(&format!(
+            "building {PACKAGE} for {TARGET} ended with {status}"
+        )),
         Err(error) => fail(&format!("can't run cargo: {error}")),
     }
     target.join(TARGET).join("bpf").join(OBJECT)
@@ -80,7 +99,10 @@ fn linker(root: &Path) -> PathBuf {
         return own;
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    match env::split_paths(&path).map(|dir| dir.join("bpf-linker")).find(|p| p.exists()) {
+    match env::split_paths(&path)
+        .map(|dir| dir.join("bpf-linker"))
+        .find(|p| p.exists())
+    {
         Some(found) => found,
         None => fail("bpf-linker is missing: run `cargo xtask setup`, or set BPF_LINKER"),
     }

@@ -1,0 +1,418 @@
+//! The `bpf(2)` commands that the loading library does not offer, or hides the errno of.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+const MAP_LOOKUP: i32 = 1;
+const MAP_UPDATE: i32 = 2;
+const MAP_DELETE: i32 = 3;
+const OBJ_PIN: i32 = 6;
+const OBJ_GET: i32 = 7;
+const TEST_RUN: i32 = 10;
+const GET_INFO: i32 = 15;
+const MAP_LOOKUP_BATCH: i32 = 24;
+const MAP_UPDATE_BATCH: i32 = 26;
+const LINK_CREATE: i32 = 28;
+const LINK_UPDATE: i32 = 29;
+
+/// `BPF_XDP` of `enum bpf_attach_type`.
+pub const ATTACH_XDP: u32 = 37;
+/// `BPF_TCX_INGRESS` of `enum bpf_attach_type`.
+pub const ATTACH_TCX_INGRESS: u32 = 46;
+/// `XDP_FLAGS_DRV_MODE`: the driver's own hook, never the generic one.
+pub const XDP_DRIVER: u32 = 4;
+/// `BPF_F_BEFORE`: in front of all others.
+pub const TCX_FIRST: u32 = 8;
+
+/// Calls `bpf(2)` with `attribute`, a prefix of `union bpf_attr`.
+fn call<T>(command: i32, attribute: &mut T) -> io::Result<i32> {
+    // SAFETY: `attribute` is a `repr(C)` prefix of `union bpf_attr` of the length passed; the
+    // pointers in it are valid for the command, which the functions below see to.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attribute),
+            size_of::<T>(),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result as i32)
+    }
+}
+
+fn descriptor(fd: i32) -> OwnedFd {
+    // SAFETY: the kernel just made this descriptor for us.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn address<T>(value: &T) -> u64 {
+    std::ptr::from_ref(value) as u64
+}
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Reads the value of `key` into `value`; false when there is none.
+///
+/// # Errors
+///
+/// The errno of `BPF_MAP_LOOKUP_ELEM`, ENOENT aside.
+pub fn lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+    let mut element = Element {
+        map: map.as_raw_fd() as u32,
+        pad: 0,
+        key: key.as_ptr() as u64,
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    match call(MAP_LOOKUP, &mut element) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes `value` at `key`.
+///
+/// # Errors
+///
+/// The errno of `BPF_MAP_UPDATE_ELEM`.
+pub fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let mut element = Element {
+        map: map.as_raw_fd() as u32,
+        pad: 0,
+        key: key.as_ptr() as u64,
+        value: value.as_ptr() as u64,
+        flags: 0,
+    };
+    call(MAP_UPDATE, &mut element).map(drop)
+}
+
+/// Removes `key`; false when it was not there.
+///
+/// # Errors
+///
+/// The errno of `BPF_MAP_DELETE_ELEM`, ENOENT aside.
+pub fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<bool> {
+    let mut element = Element {
+        map: map.as_raw_fd() as u32,
+        pad: 0,
+        key: key.as_ptr() as u64,
+        value: 0,
+        flags: 0,
+    };
+    match call(MAP_DELETE, &mut element) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[repr(C)]
+struct Batch {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// Reads up to `count` elements behind `position` (none: from the start) into `keys` and `values`,
+/// and moves `position`. Returns how many, and whether the map has more.
+///
+/// # Errors
+///
+/// The errno of `BPF_MAP_LOOKUP_BATCH`; ENOSPC when a hash bucket does not fit into `count`.
+pub fn lookup_batch(
+    map: BorrowedFd<'_>,
+    position: &mut Option<[u8; 64]>,
+    count: u32,
+    keys: &mut [u8],
+    values: &mut [u8],
+) -> io::Result<(u32, bool)> {
+    let mut next = [0u8; 64];
+    let mut batch = Batch {
+        from: position.as_ref().map_or(0, |p| p.as_ptr() as u64),
+        to: next.as_mut_ptr() as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count,
+        map: map.as_raw_fd() as u32,
+        element_flags: 0,
+        flags: 0,
+    };
+    let more = match call(MAP_LOOKUP_BATCH, &mut batch) {
+        Ok(_) => true,
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
+        Err(error) => return Err(error),
+    };
+    *position = Some(next);
+    Ok((batch.count, more))
+}
+
+/// Writes `count` elements of an array map at once.
+///
+/// # Errors
+///
+/// The errno of `BPF_MAP_UPDATE_BATCH`.
+pub fn update_batch(map: BorrowedFd<'_>, count: u32, keys: &[u8], values: &[u8]) -> io::Result<()> {
+    let mut batch = Batch {
+        from: 0,
+        to: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count,
+        map: map.as_raw_fd() as u32,
+        element_flags: 0,
+        flags: 0,
+    };
+    call(MAP_UPDATE_BATCH, &mut batch).map(drop)
+}
+
+#[repr(C)]
+struct Object {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Pins an object at `path` on a bpffs.
+///
+/// # Errors
+///
+/// The errno of `BPF_OBJ_PIN`.
+pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut object = Object {
+        path: path.as_ptr() as u64,
+        fd: fd.as_raw_fd() as u32,
+        flags: 0,
+    };
+    call(OBJ_PIN, &mut object).map(drop)
+}
+
+/// Opens the object pinned at `path`.
+///
+/// # Errors
+///
+/// The errno of `BPF_OBJ_GET`.
+pub fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut object = Object {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
+    call(OBJ_GET, &mut object).map(descriptor)
+}
+
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    pad: u32,
+    revision: u64,
+}
+
+/// Attaches a program to a device.
+///
+/// # Errors
+///
+/// The errno of `BPF_LINK_CREATE`: EOPNOTSUPP when the driver has no native XDP, EBUSY when another
+/// program is there, EINVAL when the kernel does not know the attach type.
+pub fn link_create(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut create = LinkCreate {
+        program: program.as_raw_fd() as u32,
+        ifindex,
+        attach_type,
+        flags,
+        relative: 0,
+        pad: 0,
+        revision: 0,
+    };
+    call(LINK_CREATE, &mut create).map(descriptor)
+}
+
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old: u32,
+}
+
+/// Replaces the program of a link; no packet meets neither.
+///
+/// # Errors
+///
+/// The errno of `BPF_LINK_UPDATE`.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut update = LinkUpdate {
+        link: link.as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        flags: 0,
+        old: 0,
+    };
+    call(LINK_UPDATE, &mut update).map(drop)
+}
+
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The device of an XDP or tcx link, 0 when that device is gone.
+///
+/// # Errors
+///
+/// The errno of `BPF_OBJ_GET_INFO_BY_FD`.
+pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // struct bpf_link_info: type, id, prog_id, pad, then a union that starts with the ifindex.
+    let mut info = [0u32; 16];
+    let mut get = GetInfo {
+        fd: link.as_raw_fd() as u32,
+        length: size_of_val(&info) as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    call(GET_INFO, &mut get)?;
+    Ok(info[4])
+}
+
+/// Key size, value size and room of a map.
+///
+/// # Errors
+///
+/// The errno of `BPF_OBJ_GET_INFO_BY_FD`.
+pub fn map_shape(map: BorrowedFd<'_>) -> io::Result<(u32, u32, u32)> {
+    // struct bpf_map_info: type, id, key_size, value_size, max_entries, ...
+    let mut info = [0u32; 32];
+    let mut get = GetInfo {
+        fd: map.as_raw_fd() as u32,
+        length: size_of_val(&info) as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    call(GET_INFO, &mut get)?;
+    Ok((info[2], info[3], info[4]))
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    program: u32,
+    result: u32,
+    data_in_size: u32,
+    data_out_size: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_in_size: u32,
+    context_out_size: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    pad: u32,
+}
+
+/// What a test run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// What the program returned.
+    pub result: u32,
+    /// Bytes of the frame after the (last) run.
+    pub length: u32,
+    /// Nanoseconds per run.
+    pub duration: u32,
+}
+
+/// Runs an XDP or tc program `repeat` times on `frame`; the frame afterwards goes to `out`.
+///
+/// # Errors
+///
+/// The errno of `BPF_PROG_TEST_RUN`.
+pub fn run_on_frame(
+    program: BorrowedFd<'_>,
+    frame: &[u8],
+    out: &mut [u8],
+    repeat: u32,
+) -> io::Result<Run> {
+    let mut run = TestRun {
+        program: program.as_raw_fd() as u32,
+        data_in_size: frame.len() as u32,
+        data_out_size: out.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        repeat,
+        ..TestRun::default()
+    };
+    call(TEST_RUN, &mut run)?;
+    Ok(Run {
+        result: run.result,
+        length: run.data_out_size,
+        duration: run.duration,
+    })
+}
+
+/// Runs a raw tracepoint program with one argument; returns what it returned.
+///
+/// # Errors
+///
+/// The errno of `BPF_PROG_TEST_RUN`.
+pub fn run_with_argument(program: BorrowedFd<'_>, argument: u64) -> io::Result<u32> {
+    let mut run = TestRun {
+        program: program.as_raw_fd() as u32,
+        context_in_size: size_of::<u64>() as u32,
+        context_in: address(&argument),
+        ..TestRun::default()
+    };
+    call(TEST_RUN, &mut run)?;
+    Ok(run.result)
+}
+
+/// Possible processors: how many copies a per-CPU value has.
+///
+/// # Errors
+///
+/// When `/sys/devices/system/cpu/possible` can't be read or understood.
+pub fn processors() -> io::Result<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = text.trim().rsplit([',', '-']).next().unwrap_or_default();
+    last.parse::<usize>()
+        .map(|last| last + 1)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("processors {text:?}")))
+}

@@ -1,0 +1,151 @@
+//! The director's records, in maps.
+
+use pointsman_director::{
+    control::{Mirror, MirrorError, Records, sum},
+    record::{
+        NONE, SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord,
+        Settings, Slot, SlotLine, TableLine, server_flag,
+    },
+};
+
+use crate::{error::Error, object::Maps};
+
+/// A [`Mirror`] whose records are the programs' maps.
+#[derive(Debug)]
+pub struct MapMirror<'a> {
+    maps: &'a Maps,
+    processors: usize,
+}
+
+impl From<Error> for MirrorErrorOf {
+    fn from(error: Error) -> Self {
+        Self(MirrorError(error.to_string()))
+    }
+}
+
+/// Carries an [`Error`] over to a [`MirrorError`], which belongs to another crate.
+pub(crate) struct MirrorErrorOf(MirrorError);
+
+impl From<MirrorErrorOf> for MirrorError {
+    fn from(error: MirrorErrorOf) -> Self {
+        error.0
+    }
+}
+
+fn mirrored<T>(result: Result<T, Error>) -> Result<T, MirrorError> {
+    result.map_err(|error| MirrorErrorOf::from(error).into())
+}
+
+impl<'a> MapMirror<'a> {
+    pub(crate) fn new(maps: &'a Maps, processors: usize) -> Self {
+        Self { maps, processors }
+    }
+
+    /// Everything that was written, read back.
+    ///
+    /// # Errors
+    ///
+    /// When a map can't be read.
+    pub fn records(&self) -> Result<Records, Error> {
+        let services = self.maps.services.iter().collect::<Result<_, _>>()?;
+        let mut servers = Vec::new();
+        for element in self.maps.servers.iter() {
+            let (index, record) = element?;
+            if record.flags & server_flag::PRESENT != 0 {
+                servers.push((index, record));
+            }
+        }
+        let mut slots = vec![
+            [Slot {
+                server: NONE,
+                weight: 0
+            }; 8];
+            self.maps.slots.room() as usize
+        ];
+        for element in self.maps.slots.iter() {
+            let (index, line) = element?;
+            if let Some(place) = slots.get_mut(index as usize) {
+                *place = line;
+            }
+        }
+        let settings = self.maps.settings.get(0)?.unwrap_or(Settings::DEFAULT);
+        Ok(Records {
+            services,
+            servers,
+            slots,
+            settings,
+        })
+    }
+
+    /// Counts of a real server's connections.
+    ///
+    /// # Errors
+    ///
+    /// When the map can't be read.
+    pub fn counts(&self, index: u32) -> Result<ServerCounts, Error> {
+        Ok(self.maps.counts.get(index)?.unwrap_or_default())
+    }
+}
+
+impl Mirror for MapMirror<'_> {
+    fn set_server(&mut self, index: u32, record: &ServerRecord) -> Result<(), MirrorError> {
+        mirrored(self.maps.servers.set(index, *record))
+    }
+
+    fn reset_server(&mut self, index: u32) -> Result<(), MirrorError> {
+        mirrored(self.maps.counts.set(index, ServerCounts::default()))?;
+        mirrored(
+            self.maps
+                .stats
+                .set_each(index, ServerStats::default(), self.processors),
+        )
+    }
+
+    fn clear_overload(&mut self, index: u32) -> Result<(), MirrorError> {
+        // A count that a program changes between reading and writing would be lost, so the flag
+        // goes by way of a rewrite only when it is set, which thresholds make rare.
+        let counts = mirrored(self.counts(index))?;
+        if counts.flags.load() != 0 {
+            counts.flags.store(0);
+            mirrored(self.maps.counts.set(index, counts))?;
+        }
+        Ok(())
+    }
+
+    fn references(&mut self, index: u32) -> Result<u64, MirrorError> {
+        let counts = mirrored(self.counts(index))?;
+        Ok(u64::from(counts.active.load())
+            + u64::from(counts.inactive.load())
+            + u64::from(counts.persistent.load()))
+    }
+
+    fn stats(&mut self, index: u32) -> Result<ServerStats, MirrorError> {
+        let each = mirrored(self.maps.stats.get_each(index, self.processors))?;
+        Ok(each.into_iter().fold(ServerStats::default(), sum))
+    }
+
+    fn set_slots(&mut self, first: u32, lines: &[SlotLine]) -> Result<(), MirrorError> {
+        mirrored(self.maps.slots.set_range(first, &mut lines.to_vec()))
+    }
+
+    fn set_table(&mut self, first: u32, lines: &[TableLine]) -> Result<(), MirrorError> {
+        mirrored(self.maps.tables.set_range(first, &mut lines.to_vec()))
+    }
+
+    fn scheduler_state(&mut self, service: u32) -> Result<u64, MirrorError> {
+        let state: Option<SchedulerState> = mirrored(self.maps.schedulers.get(service))?;
+        Ok(state.map_or(0, |state| state.0.load()))
+    }
+
+    fn set_service(&mut self, key: &ServiceKey, record: &ServiceRecord) -> Result<(), MirrorError> {
+        mirrored(self.maps.services.set(*key, *record))
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey) -> Result<(), MirrorError> {
+        mirrored(self.maps.services.remove(*key)).map(drop)
+    }
+
+    fn set_settings(&mut self, settings: &Settings) -> Result<(), MirrorError> {
+        mirrored(self.maps.settings.set(0, *settings))
+    }
+}

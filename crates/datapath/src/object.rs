@@ -1,0 +1,309 @@
+//! The eBPF object: its maps and programs, loaded or taken over from pins.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{MapData, RingBuf},
+    programs::{Program, ProgramError, RawTracePoint, SchedClassifier, Xdp},
+};
+use pointsman_director::record::{
+    ConnectionRecord, FlowKey, FlowKey4, LAYOUT, LinkRecord, ReplyRecord, SchedulerState,
+    ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
+    TableLine,
+};
+use pointsman_linux::bpffs;
+
+use crate::{Options, error::Error, map::TypedMap};
+
+/// The object as built by this crate's build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/director.o"));
+
+/// Maps that outlive the daemon.
+const PINNED: &[&str] = &[
+    "CONN4",
+    "CONN6",
+    "REPLY4",
+    "REPLY6",
+    "SERVICES",
+    "SCHEDULERS",
+    "SLOTS",
+    "TABLES",
+    "SERVERS",
+    "COUNTS",
+    "STATS",
+    "LINKS",
+    "SETTINGS",
+    "REASON_COUNTS",
+    "EVENTS",
+];
+
+/// All maps, typed.
+#[derive(Debug)]
+pub struct Maps {
+    pub(crate) conn4: TypedMap<FlowKey4, ConnectionRecord>,
+    pub(crate) conn6: TypedMap<FlowKey, ConnectionRecord>,
+    pub(crate) reply4: TypedMap<FlowKey4, ReplyRecord>,
+    pub(crate) reply6: TypedMap<FlowKey, ReplyRecord>,
+    pub(crate) services: TypedMap<ServiceKey, ServiceRecord>,
+    pub(crate) schedulers: TypedMap<u32, SchedulerState>,
+    pub(crate) slots: TypedMap<u32, SlotLine>,
+    pub(crate) tables: TypedMap<u32, TableLine>,
+    pub(crate) servers: TypedMap<u32, ServerRecord>,
+    pub(crate) counts: TypedMap<u32, ServerCounts>,
+    pub(crate) stats: TypedMap<u32, ServerStats>,
+    pub(crate) links: TypedMap<u32, LinkRecord>,
+    pub(crate) settings: TypedMap<u32, Settings>,
+    pub(crate) reasons: TypedMap<u32, u64>,
+    pub(crate) test: TypedMap<u32, u64>,
+}
+
+/// The loaded object.
+pub(crate) struct Object {
+    pub(crate) maps: Maps,
+    pub(crate) events: RingBuf<MapData>,
+    ebpf: Ebpf,
+}
+
+/// Whether maps were there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// New, empty maps.
+    Fresh,
+    /// Maps of a daemon before, with services and connections.
+    TakenOver,
+}
+
+/// Where the maps of this layout are pinned.
+pub(crate) fn layout_dir(pin_dir: &Path) -> PathBuf {
+    pin_dir.join(format!("layout-{LAYOUT}"))
+}
+
+/// Makes the pin directory ready, mounting a bpffs at /sys/fs/bpf if none is there.
+pub(crate) fn prepare(pin_dir: &Path) -> Result<(), Error> {
+    let failed = |source| Error::PinDirectory {
+        path: pin_dir.to_owned(),
+        source,
+    };
+    let standard = Path::new("/sys/fs/bpf");
+    if pin_dir.starts_with(standard) && !bpffs::is_bpffs(standard).unwrap_or(false) {
+        bpffs::mount(standard)
+            .map_err(|error| failed(io::Error::other(format!("mounting a bpffs: {error}"))))?;
+    }
+    fs::create_dir_all(pin_dir).map_err(failed)?;
+    if !bpffs::is_bpffs(pin_dir).unwrap_or(false) {
+        // Not ours to keep: an empty directory on an ordinary file system.
+        let _ = fs::remove_dir(pin_dir);
+        return Err(Error::NotBpffs {
+            path: pin_dir.to_owned(),
+        });
+    }
+    for entry in fs::read_dir(pin_dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_string_lossy();
+        if let Some(found) = name.strip_prefix("layout-")
+            && found != LAYOUT.to_string()
+        {
+            let found = found.to_owned();
+            return Err(Error::Layout {
+                path: pin_dir.to_owned(),
+                found,
+                expected: LAYOUT,
+            });
+        }
+    }
+    fs::create_dir_all(layout_dir(pin_dir)).map_err(failed)
+}
+
+impl Object {
+    /// Loads the object; its maps are pinned below `pins`, or taken from there. Without pins, and
+    /// with time and chance from the test map, for [`crate::trial`].
+    pub(crate) fn load(options: &Options, pins: Option<&Path>) -> Result<(Self, Origin), Error> {
+        let mut loader = EbpfLoader::new();
+        // The default loads again with a full log on failure, which can take minutes.
+        loader.verifier_log_level(VerifierLogLevel::STATS);
+        let capacity = options.capacity;
+        for (name, size) in [
+            ("CONN4", options.connections),
+            ("CONN6", options.connections),
+            ("REPLY4", options.connections),
+            ("REPLY6", options.connections),
+            ("SERVICES", capacity.services),
+            ("SCHEDULERS", capacity.services),
+            ("SLOTS", capacity.slot_lines),
+            ("TABLES", capacity.table_lines),
+            ("SERVERS", capacity.servers),
+            ("COUNTS", capacity.servers),
+            ("STATS", capacity.servers),
+        ] {
+            loader.map_max_entries(name, size);
+        }
+        let mut origin = Origin::Fresh;
+        if let Some(pins) = pins {
+            let there = PINNED
+                .iter()
+                .filter(|name| pins.join(name).exists())
+                .count();
+            if there == PINNED.len() {
+                origin = Origin::TakenOver;
+            } else {
+                // A start that was cut short: nothing refers to these yet.
+                for name in PINNED {
+                    let _ = fs::remove_file(pins.join(name));
+                }
+            }
+            for name in PINNED {
+                loader.map_pin_path(name, pins.join(name));
+            }
+        } else {
+            loader.override_global("TESTING", &1u32, true);
+        }
+        let mut ebpf = loader
+            .load(OBJECT)
+            .map_err(|error| Error::Load(text_of(&error)))?;
+        let events = ebpf
+            .take_map("EVENTS")
+            .ok_or_else(|| Error::Load("the object has no map EVENTS".to_owned()))?;
+        let events = RingBuf::try_from(events).map_err(|error| Error::Events(text_of(&error)))?;
+        let maps = Maps::of(&ebpf)?;
+        let mut object = Self { maps, events, ebpf };
+        object.load_programs()?;
+        Ok((object, origin))
+    }
+
+    fn load_programs(&mut self) -> Result<(), Error> {
+        fn loaded(name: &'static str, result: Result<(), ProgramError>) -> Result<(), Error> {
+            result.map_err(|error| Error::Program {
+                name,
+                reason: text_of(&error),
+            })
+        }
+        loaded(XDP, self.program::<Xdp>(XDP)?.load())?;
+        loaded(TCX, self.program::<SchedClassifier>(TCX)?.load())?;
+        loaded(SWEEP, self.program::<RawTracePoint>(SWEEP)?.load())
+    }
+
+    fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, Error>
+    where
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| Error::Load(format!("the object has no program {name}")))?;
+        program.try_into().map_err(|error| Error::Program {
+            name,
+            reason: text_of(&error),
+        })
+    }
+
+    /// The tc program, for attaching by netlink.
+    pub(crate) fn classifier(&mut self) -> Result<&mut SchedClassifier, Error> {
+        self.program(TCX)
+    }
+
+    /// A descriptor of the program `name`.
+    pub(crate) fn program_fd(&self, name: &'static str) -> Result<BorrowedFd<'_>, Error> {
+        let program = self
+            .ebpf
+            .program(name)
+            .ok_or_else(|| Error::Load(format!("the object has no program {name}")))?;
+        let fd = program.fd().map_err(|error| Error::Program {
+            name,
+            reason: text_of(&error),
+        })?;
+        Ok(fd.as_fd())
+    }
+}
+
+impl Object {
+    /// What the kernel made of the program `name`.
+    pub(crate) fn describe(&self, name: &'static str) -> String {
+        let info = match self.ebpf.program(name) {
+            Some(Program::Xdp(program)) => program.info(),
+            Some(Program::SchedClassifier(program)) => program.info(),
+            Some(Program::RawTracePoint(program)) => program.info(),
+            _ => return "missing".to_owned(),
+        };
+        match info {
+            Ok(info) => format!(
+                "{} instructions verified, {} bytes translated, {} bytes of machine code",
+                info.verified_instruction_count().unwrap_or(0),
+                info.size_translated().unwrap_or(0),
+                info.size_jitted(),
+            ),
+            Err(error) => text_of(&error),
+        }
+    }
+}
+
+/// Name of the XDP program.
+pub(crate) const XDP: &str = "director_xdp";
+/// Name of the tc program.
+pub(crate) const TCX: &str = "director_tcx";
+/// Name of the expiry program.
+pub(crate) const SWEEP: &str = "sweep";
+
+/// An error with everything behind it, on one line.
+pub(crate) fn text_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text.replace('\n', "; ")
+}
+
+impl Maps {
+    fn of(ebpf: &Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            conn4: typed(ebpf, "CONN4")?,
+            conn6: typed(ebpf, "CONN6")?,
+            reply4: typed(ebpf, "REPLY4")?,
+            reply6: typed(ebpf, "REPLY6")?,
+            services: typed(ebpf, "SERVICES")?,
+            schedulers: typed(ebpf, "SCHEDULERS")?,
+            slots: typed(ebpf, "SLOTS")?,
+            tables: typed(ebpf, "TABLES")?,
+            servers: typed(ebpf, "SERVERS")?,
+            counts: typed(ebpf, "COUNTS")?,
+            stats: typed(ebpf, "STATS")?,
+            links: typed(ebpf, "LINKS")?,
+            settings: typed(ebpf, "SETTINGS")?,
+            reasons: typed(ebpf, "REASON_COUNTS")?,
+            test: typed(ebpf, "TEST")?,
+        })
+    }
+}
+
+fn typed<K: crate::map::Plain, V: crate::map::Plain>(
+    ebpf: &Ebpf,
+    name: &'static str,
+) -> Result<TypedMap<K, V>, Error> {
+    let map = ebpf
+        .map(name)
+        .ok_or_else(|| Error::Load(format!("the object has no map {name}")))?;
+    use aya::maps::Map;
+    let data = match map {
+        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) => data,
+        _ => return Err(Error::Load(format!("map {name} is of another type"))),
+    };
+    let fd: OwnedFd = data
+        .fd()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| Error::Map {
+            map: name,
+            call: "dup",
+            source,
+        })?;
+    TypedMap::new(fd, name)
+}
