@@ -1,11 +1,13 @@
-//! The tunnel end of a real server: takes IP-in-IP packets off an interface and hands what is in
-//! them to the kernel.
+//! The tunnel end of a real server: takes IP-in-IP, GRE and GUE packets off an interface and hands
+//! what is in them to the kernel.
 //!
 //! Where the kernel has the tunnel devices (ipip, sit, ip6tnl) they do it. Otherwise frames are
 //! read from packet sockets and written to a TUN device. Senders on veth leave checksums partial
 //! and segments uncut; both are told in a virtio-net header that packet sockets and TUN devices
 //! share, so it is carried over with its offsets moved. A packet whose checksum is simply wrong
 //! stays wrong and the kernel drops it, as it should.
+//!
+//! Where the kernel's devices are used, there is no GRE and no GUE.
 //!
 //! Not done here: firewalling of the outer packet, congestion marks of the outer header, outer
 //! IPv6 fragments.
@@ -14,7 +16,7 @@ use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::thread;
@@ -24,7 +26,7 @@ use pointsman_linux::sysctl;
 
 use crate::error::{LabError, Result};
 use crate::namespace;
-use crate::outer::{self, IPV4_IN_IP, IPV6_IN_IP, Skip};
+use crate::outer::{self, GRE, GUE_PORT, IPV4_IN_IP, IPV6_IN_IP, Skip};
 use crate::vnet_socket::{VnetSocket, raw_socket};
 
 /// Name of the TUN device of labs.
@@ -103,11 +105,11 @@ fn pump(socket: &VnetSocket, mut device: &File, addresses: &HashSet<IpAddr>) -> 
     }
 }
 
-/// Raw sockets that make both protocols known to the kernel and throw every packet away.
+/// Sockets that make the tunnel protocols known to the kernel and throw every packet away.
 fn claim_protocols() -> Result<Vec<OwnedFd>> {
     let mut claims = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        for protocol in [IPV4_IN_IP, IPV6_IN_IP] {
+        for protocol in [IPV4_IN_IP, IPV6_IN_IP, GRE] {
             let what = || format!("cannot claim IP protocol {protocol}");
             let socket =
                 raw_socket(family, libc::c_int::from(protocol)).map_err(LabError::io(what()))?;
@@ -115,6 +117,11 @@ fn claim_protocols() -> Result<Vec<OwnedFd>> {
             claims.push(socket);
         }
     }
+    let what = || format!("cannot claim UDP port {GUE_PORT}");
+    let socket = UdpSocket::bind(("::", GUE_PORT)).map_err(LabError::io(what()))?;
+    let socket = OwnedFd::from(socket);
+    drop_everything(&socket).map_err(LabError::io(what()))?;
+    claims.push(socket);
     Ok(claims)
 }
 

@@ -442,6 +442,11 @@ fn note_changes(topology: &Topology, packet: &mut Packet) {
                 }
             })
             .collect();
+        let (old, new) = (&before.summary, &hop.summary);
+        if old.inner.is_some() && new.inner.is_some() && old.ttl != new.ttl {
+            hop.changes
+                .push(format!("outer TTL {} -> {}", old.ttl, new.ttl));
+        }
         match (before.checksum, hop.checksum) {
             (Checksum::Pending, Checksum::Right) => {
                 hop.changes.push("checksum completed".to_owned());

@@ -1,4 +1,4 @@
-//! Taking the outer IP header off a frame that came with a virtio-net header, which says what the
+//! Taking the outer headers (IP in IP, GRE, GUE) off a frame that came with a virtio-net header, which says what the
 //! sender left to be done: a checksum to complete, a super-frame to cut.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,6 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub const IPV4_IN_IP: u8 = 4;
 /// IP protocol number of IPv6 in IP.
 pub const IPV6_IN_IP: u8 = 41;
+
+/// IP protocol number of UDP, which GUE is in.
+const UDP: u8 = 17;
+/// IP protocol number of GRE.
+pub const GRE: u8 = 47;
+/// UDP port of GUE.
+pub const GUE_PORT: u16 = 6080;
 
 const ETHERNET: usize = 14;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the L4 checksum is not complete.
@@ -74,11 +81,12 @@ pub struct Inner<'a> {
 /// Why a frame is not decapsulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skip {
-    /// Not IP in IP at all.
+    /// Not a tunnel packet at all.
     Other,
     /// A fragment of the outer packet.
     Fragment,
-    /// Shorter than its headers claim, or with an inner version that does not fit the protocol.
+    /// Shorter than its headers claim, with an inner version that does not fit the protocol, or of a
+    /// tunnel variant that is not known.
     Malformed,
 }
 
@@ -91,12 +99,18 @@ pub fn decapsulate(header: VnetHeader, frame: &[u8]) -> Result<Inner<'_>, Skip> 
         [0x86, 0xdd] => outer_v6(packet)?,
         _ => return Err(Skip::Other),
     };
-    let inner = packet.get(removed..).ok_or(Skip::Malformed)?;
+    let payload = packet.get(removed..).ok_or(Skip::Malformed)?;
+    let (protocol, shim) = match protocol {
+        GRE => gre(payload)?,
+        UDP => gue(payload)?,
+        protocol => (protocol, 0),
+    };
+    let removed = removed + shim;
+    let inner = payload.get(shim..).ok_or(Skip::Malformed)?;
     let length = match (protocol, inner.first().map(|byte| byte >> 4)) {
         (IPV4_IN_IP, Some(4)) => be16(inner, 2)?,
         (IPV6_IN_IP, Some(6)) => 40 + be16(inner, 4)?,
-        (IPV4_IN_IP | IPV6_IN_IP, _) => return Err(Skip::Malformed),
-        _ => return Err(Skip::Other),
+        _ => return Err(Skip::Malformed),
     };
     let inner = inner.get(..length).ok_or(Skip::Malformed)?;
     let header = moved(header, (ETHERNET + removed) as u16, inner).ok_or(Skip::Malformed)?;
@@ -108,15 +122,15 @@ pub fn decapsulate(header: VnetHeader, frame: &[u8]) -> Result<Inner<'_>, Skip> 
 }
 
 fn moved(header: VnetHeader, removed: u16, inner: &[u8]) -> Option<VnetHeader> {
-    if header.flags & NEEDS_CSUM == 0 {
-        // A super-frame has partial checksums by definition; without, there is nothing to keep.
-        return (header.gso_type == 0).then(VnetHeader::default);
-    }
-    // A partial checksum of the outer packet itself cannot survive its removal.
-    let csum_start = header
+    let inside = header
         .csum_start
         .checked_sub(removed)
-        .filter(|start| *start >= 20)?;
+        .filter(|start| header.flags & NEEDS_CSUM != 0 && *start >= 20);
+    let Some(csum_start) = inside else {
+        // Nothing is left to be done, or only to the checksum of what is taken off. A super-frame
+        // has partial checksums by definition, so one without cannot be passed on.
+        return (header.gso_type == 0).then(VnetHeader::default);
+    };
     let mut header = VnetHeader {
         flags: NEEDS_CSUM,
         csum_start,
@@ -134,10 +148,41 @@ fn moved(header: VnetHeader, removed: u16, inner: &[u8]) -> Option<VnetHeader> {
     Some(header)
 }
 
+/// The inner protocol and the length of a GRE header; its checksum is not looked at.
+fn gre(payload: &[u8]) -> Result<(u8, usize), Skip> {
+    let flags = be16(payload, 0)?;
+    // Checksum, key and sequence number take four bytes each; version 0 alone is known.
+    let words = [0x8000, 0x2000, 0x1000]
+        .into_iter()
+        .filter(|flag| flags & flag != 0)
+        .count();
+    match (flags & 0x4fff, be16(payload, 2)?) {
+        (0, 0x0800) => Ok((IPV4_IN_IP, 4 + 4 * words)),
+        (0, 0x86dd) => Ok((IPV6_IN_IP, 4 + 4 * words)),
+        _ => Err(Skip::Malformed),
+    }
+}
+
+/// The inner protocol and the length of the UDP and GUE headers, variant 0 without control
+/// messages; remote checksum offload is not undone.
+fn gue(payload: &[u8]) -> Result<(u8, usize), Skip> {
+    if be16(payload, 2)? != usize::from(GUE_PORT) {
+        return Err(Skip::Other);
+    }
+    let header: &[u8; 4] = payload
+        .get(8..)
+        .and_then(<[u8]>::first_chunk)
+        .ok_or(Skip::Malformed)?;
+    if header[0] & 0xe0 != 0 {
+        return Err(Skip::Malformed);
+    }
+    Ok((header[1], 8 + 4 + usize::from(header[0] & 0x1f) * 4))
+}
+
 fn outer_v4(packet: &[u8]) -> Result<(u8, usize, IpAddr), Skip> {
     let header: &[u8; 20] = packet.first_chunk().ok_or(Skip::Malformed)?;
     let protocol = header[9];
-    if !matches!(protocol, IPV4_IN_IP | IPV6_IN_IP) {
+    if !matches!(protocol, IPV4_IN_IP | IPV6_IN_IP | GRE | UDP) {
         return Err(Skip::Other);
     }
     // More fragments, or an offset.
@@ -158,7 +203,7 @@ fn outer_v6(packet: &[u8]) -> Result<(u8, usize, IpAddr), Skip> {
     let (mut next, mut length) = (header[6], 40);
     loop {
         match next {
-            IPV4_IN_IP | IPV6_IN_IP => {
+            IPV4_IN_IP | IPV6_IN_IP | GRE | UDP => {
                 return Ok((next, length, Ipv6Addr::from(destination).into()));
             }
             // Hop-by-hop and destination options; ip6_tunnel puts its encapsulation limit there.
@@ -265,12 +310,42 @@ mod tests {
         };
         assert_eq!(found, wanted);
         assert_eq!(VnetHeader::read(&found.bytes()), Some(wanted));
-        // The checksum of something in the removed header.
+        // The checksum of something in the removed header: gone with it, unless it is a super-frame.
         let outer = VnetHeader {
             csum_start: 34,
             ..header
         };
         assert_eq!(decapsulate(outer, &frame), Err(Skip::Malformed));
+        let outer = VnetHeader {
+            gso_type: 0,
+            ..outer
+        };
+        let found = decapsulate(outer, &frame).unwrap().header;
+        assert_eq!(found, VnetHeader::default());
+    }
+
+    #[test]
+    fn gre_and_gue_are_taken_off_with_their_options() {
+        let inner = v4(17, &[0; 8]);
+        let plain = [&[0, 0, 8, 0][..], &inner].concat();
+        let keyed = [&[0xa0, 0, 8, 0][..], &[9; 8], &inner].concat();
+        for gre in [plain, keyed] {
+            let frame = frame(&v6(GRE, &gre));
+            let found = decapsulate(VnetHeader::default(), &frame).unwrap();
+            assert_eq!(found.packet, inner);
+        }
+        let routed = frame(&v4(GRE, &[&[0x40, 0, 8, 0][..], &inner].concat()));
+        assert_eq!(
+            decapsulate(VnetHeader::default(), &routed),
+            Err(Skip::Malformed)
+        );
+        let udp = |port: u16| [&[1, 1][..], &port.to_be_bytes(), &[0; 4]].concat();
+        let private = [udp(GUE_PORT), vec![1, 4, 0, 1, 0, 0, 0, 0], inner.clone()].concat();
+        let wrapped = frame(&v4(UDP, &private));
+        let found = decapsulate(VnetHeader::default(), &wrapped).unwrap();
+        assert_eq!(found.packet, inner);
+        let other = frame(&v4(UDP, &[udp(53), inner].concat()));
+        assert_eq!(decapsulate(VnetHeader::default(), &other), Err(Skip::Other));
     }
 
     #[test]

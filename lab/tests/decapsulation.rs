@@ -9,8 +9,12 @@ use pointsman_lab::address::{self, Family, vip};
 use pointsman_lab::bpf::{Attached, Hook};
 use pointsman_lab::encapsulator::Encapsulator;
 use pointsman_lab::lab::{self, Lab, Program};
+use pointsman_lab::ladder::Ladder;
+use pointsman_lab::ladder_text::Style;
+use pointsman_lab::outer::{GRE, GUE_PORT};
+use pointsman_lab::recorder::Recorder;
 use pointsman_lab::topology::{Kind, Options, Role, Topology};
-use pointsman_linux::packet::{self, Capture};
+use pointsman_linux::packet::{self, Capture, Direction};
 use pointsman_wire::{Frame, Mac, Summary};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman-lab");
@@ -119,17 +123,17 @@ fn whole_connections_pass_in_all_four_pairs() {
     }
 }
 
-/// The inner packet of a UDP question from the client's port 4000.
-fn question(family: Family, payload: &[u8]) -> Vec<u8> {
-    let client = address::client(family);
-    Frame::ip(client, vip(family))
-        .udp(4000, 80)
+/// The inner packet of a UDP question from the client's socket.
+fn question(client: &UdpSocket, payload: &[u8]) -> Vec<u8> {
+    let client = client.local_addr().unwrap();
+    Frame::ip(client.ip(), vip(Family::of(client.ip())))
+        .udp(client.port(), 80)
         .payload(payload)
         .build_packet()
 }
 
 fn client_socket(lab: &Lab, family: Family) -> UdpSocket {
-    let address = SocketAddr::new(address::client(family), 4000);
+    let address = SocketAddr::new(address::client(family), 0);
     let socket = lab
         .run_in(Role::Client, || UdpSocket::bind(address))
         .unwrap()
@@ -153,17 +157,17 @@ fn hand_made_datagrams_pass_and_damaged_ones_do_not() {
     let mut director = lab.run_in(Role::Director, open).unwrap().unwrap();
     for (inner, outside) in PAIRS {
         let client = client_socket(&lab, inner);
-        let mut damaged = question(inner, b"damaged");
+        let mut damaged = question(&client, b"damaged");
         *damaged.last_mut().unwrap() ^= 0x40;
         let frame = outer(&lab, 1, outside).ip_in_ip(&damaged).build();
         director.send(&frame).unwrap();
         // To the VIP, but to a server that does not have the outer address.
         let stray = outer(&lab, 9, outside)
-            .ip_in_ip(&question(inner, b"stray"))
+            .ip_in_ip(&question(&client, b"stray"))
             .build();
         director.send(&stray).unwrap();
         let frame = outer(&lab, 1, outside)
-            .ip_in_ip(&question(inner, b"whole"))
+            .ip_in_ip(&question(&client, b"whole"))
             .build();
         director.send(&frame).unwrap();
         assert_eq!(
@@ -171,11 +175,24 @@ fn hand_made_datagrams_pass_and_damaged_ones_do_not() {
             "rs1\nwhole",
             "{inner:?} in {outside:?}"
         );
+        // The other tunnels.
+        let packet = question(&client, b"gre");
+        director
+            .send(&outer(&lab, 2, outside).gre(&packet, true).build())
+            .unwrap();
+        assert_eq!(next_answer(&client), "rs2\ngre");
+        let packet = question(&client, b"gue");
+        let frame = outer(&lab, 2, outside)
+            .udp(5000, GUE_PORT)
+            .gue(&packet)
+            .build();
+        director.send(&frame).unwrap();
+        assert_eq!(next_answer(&client), "rs2\ngue");
     }
     // Fragments of the outer packet, the last one first.
     let payload = "f".repeat(3000);
     let client = client_socket(&lab, Family::V4);
-    let large = question(Family::V4, payload.as_bytes());
+    let large = question(&client, payload.as_bytes());
     let whole = outer(&lab, 2, Family::V4).id(77).ip_in_ip(&large);
     let fragments = whole.fragments(1500);
     assert_eq!(fragments.len(), 3);
@@ -189,11 +206,72 @@ fn hand_made_datagrams_pass_and_damaged_ones_do_not() {
             continue;
         };
         let quoted = summary.quoted.as_ref();
-        let about_tunnel = quoted.is_some_and(|quoted| [4, 41].contains(&quoted.protocol));
+        let about_tunnel = quoted.is_some_and(|quoted| [4, 41, 17, GRE].contains(&quoted.protocol));
         let from_server = lab.topology().real_server_named(summary.source);
         assert!(
             !about_tunnel || from_server.is_none(),
             "{from_server:?} answered {summary:?}"
+        );
+    }
+}
+
+#[test]
+fn the_ladder_shows_the_outer_header_come_and_go() {
+    let Some(lab) = tunnel_lab() else { return };
+    for (inner, outside) in PAIRS {
+        let mut neighbour = Command::new("ip");
+        let vip = vip(inner);
+        let words = [
+            "neighbour",
+            "replace",
+            &vip.to_string(),
+            "lladdr",
+            &DIRECTOR.to_string(),
+        ];
+        lab.check(Role::Client, neighbour.args(words).args(["dev", "eth0"]))
+            .unwrap();
+        let _attached = encapsulate(&lab, inner, outside);
+        let service = SocketAddr::new(vip, 80);
+        let recorder = Recorder::start(&lab).unwrap();
+        assert_eq!(lab.client().name(service).unwrap(), "rs2");
+        let recording = recorder.stop().unwrap();
+        let ladder = Ladder::new(lab.topology(), &recording);
+        let connection = ladder.to(service).unwrap();
+        assert_eq!(connection.real_server, Some(Role::RealServer(2)));
+        let syn = &connection.packets[0];
+        let changes = |place: &str, direction| {
+            let found = syn.hops.iter().find(|hop| {
+                ladder.points[hop.point].to_string() == place && hop.direction == direction
+            });
+            let text = ladder.text(connection, Style::default());
+            found
+                .unwrap_or_else(|| panic!("not at {place}:\n{text}"))
+                .changes
+                .join("; ")
+        };
+        let wrapped = changes("director/eth0", Direction::Out);
+        assert!(wrapped.contains("tunnel none -> IPIP"), "{wrapped}");
+        let unwrapped = changes("rs2/decap0", Direction::In);
+        assert!(
+            unwrapped.contains("tunnel IPIP") && unwrapped.contains("-> none"),
+            "{unwrapped}"
+        );
+        assert!(syn.delivered && syn.gaps.is_empty(), "{:?}", syn.gaps);
+        let text = ladder.text(connection, Style::default());
+        assert!(text.contains("outer TTL 64 -> 63"), "{text}");
+        // A file that other programs can read: the device without link layer included.
+        let path = std::env::temp_dir().join(format!("{}.pcapng", lab.tag()));
+        recording.write_pcapng(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(bytes[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
+        assert!(
+            bytes.len()
+                > recording
+                    .sightings
+                    .iter()
+                    .map(|seen| seen.frame.bytes.len())
+                    .sum()
         );
     }
 }
