@@ -4,13 +4,14 @@
 //! |---|---|---|---|
 //! | client | 192.168.7.2, fd00:7::2 | | |
 //! | director | 192.168.7.32, fd00:7::32 | 192.168.88.10, fd00:88::10 | |
+//! | backup director | 192.168.7.34, fd00:7::34 | 192.168.88.70, fd00:88::70 | |
 //! | VIP | 192.168.7.33, fd00:7::33 | | |
 //! | router | 192.168.7.1, fd00:7::1 | | 192.168.99.1, fd00:99::1 |
 //! | real server *i* | 192.168.7.(40+i), fd00:7::4i | 192.168.88.(10+i), fd00:88::1i | 192.168.99.(10+i), fd00:99::1i |
 //!
 //! Host parts are written alike in both families: 192.168.88.12 is fd00:88::12 (decimal digits read
 //! as hexadecimal). Hardware addresses say who sends: `02:00:00:00:NN:LL` with NN 01 for the
-//! client, 02 director, 03 router, 10+i (hexadecimal) for real server i, and LL the leg's number.
+//! client, 02 director, 03 router, 04 backup director, 10+i (hexadecimal) for real server i, and LL the leg's number.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -113,6 +114,10 @@ pub const DIRECTOR_HOST: u8 = 32;
 pub const VIP_HOST: u8 = 33;
 /// Host part of the director on `br_lvs`.
 pub const DIRECTOR_LVS_HOST: u8 = 10;
+/// Host part of the backup director on `br_e`.
+pub const BACKUP_HOST: u8 = 34;
+/// Host part of the backup director on `br_lvs`.
+pub const BACKUP_LVS_HOST: u8 = 70;
 /// Host part of the router on both of its networks.
 pub const ROUTER_HOST: u8 = 1;
 

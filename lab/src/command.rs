@@ -22,7 +22,7 @@ const HELP: &str = "\
 pointsman-lab: network-namespace laboratories for a load balancer
 
   up KIND [--tag T] [--servers N] [--mtu N] [--fabric-mtu N] [--complete-checksums] [--no-vip]
-          [--clients N] [--foreground]
+          [--clients N] [--backup] [--foreground]
                                  build a lab with servers on port 80, and leave it up; in the
                                  foreground, until a signal comes
                                  KIND: two-bridge, one-leg, tunnel, nat
@@ -160,6 +160,7 @@ fn dispatch(words: &mut Words) -> Result<()> {
             words.number("--fabric-mtu", &mut options.fabric_mtu)?;
             words.number("--clients", &mut options.client_addresses)?;
             options.wire_port.complete_checksums = words.flag("--complete-checksums");
+            options.backup = words.flag("--backup");
             options.vip_on_director = !words.flag("--no-vip");
             let kind = words.next("a kind of lab")?.parse()?;
             words.end()?;

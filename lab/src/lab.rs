@@ -317,11 +317,11 @@ impl Lab {
     }
 
     fn make_wire_ports(&self) -> Result<()> {
-        let Some(director) = self.topology.node(Role::Director) else {
-            return Ok(());
-        };
+        let is_director = |node: &&Node| matches!(node.role, Role::Director | Role::Backup);
+        let directors = self.topology.nodes.iter().filter(is_director);
+        let legs: Vec<_> = directors.flat_map(|node| &node.legs).collect();
         self.run_in(Role::Switch, || {
-            for leg in &director.legs {
+            for leg in legs {
                 let port = offload::Device::open(&leg.port)?;
                 for offload in [Offload::TxChecksum, Offload::Tso, Offload::Gso] {
                     port.set(offload, false)?;
@@ -430,7 +430,8 @@ fn split_name(name: &str) -> Option<(&str, &str)> {
         role.strip_prefix("rs")
             .is_some_and(|n| n.parse::<u8>().is_ok())
     };
-    let known = ["switch", "client", "director", "router"].contains(&role) || server(role);
+    let known =
+        ["switch", "client", "director", "backup", "router"].contains(&role) || server(role);
     (check_tag(tag).is_ok() && known).then_some((tag, role))
 }
 
@@ -519,7 +520,7 @@ fn first_unready(links: &Value) -> Option<String> {
 fn to_alias(topology: &Topology) -> String {
     let options = &topology.options;
     format!(
-        "{ALIAS}:{}:{}:{}:{}:{}:{}:{}",
+        "{ALIAS}:{}:{}:{}:{}:{}:{}:{}:{}",
         topology.kind,
         options.real_servers,
         options.mtu,
@@ -527,13 +528,25 @@ fn to_alias(topology: &Topology) -> String {
         u8::from(options.wire_port.complete_checksums),
         u8::from(options.vip_on_director),
         options.client_addresses,
+        u8::from(options.backup),
     )
 }
 
 fn from_alias(alias: &str, tag: &str) -> Result<(Kind, Options)> {
     let wrong = || LabError::Answer(format!("the lab {tag} describes itself as {alias:?}"));
     let words: Vec<&str> = alias.split(':').collect();
-    let [ALIAS, kind, servers, mtu, fabric_mtu, wire, vip, clients] = words[..] else {
+    let [
+        ALIAS,
+        kind,
+        servers,
+        mtu,
+        fabric_mtu,
+        wire,
+        vip,
+        clients,
+        backup,
+    ] = words[..]
+    else {
         return Err(wrong());
     };
     let options = Options {
@@ -544,6 +557,7 @@ fn from_alias(alias: &str, tag: &str) -> Result<(Kind, Options)> {
         wire_port: WirePort {
             complete_checksums: wire == "1",
         },
+        backup: backup == "1",
         vip_on_director: vip == "1",
         client_addresses: clients.parse().map_err(|_| wrong())?,
     };
@@ -569,6 +583,7 @@ mod tests {
             wire_port: WirePort {
                 complete_checksums: true,
             },
+            backup: true,
             vip_on_director: false,
             client_addresses: 7,
         };

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use crate::address::{
-    CLIENT_HOST, Cidr, DIRECTOR_HOST, DIRECTOR_LVS_HOST, Family, Net, ROUTER_HOST, leg_mac, vip,
+    BACKUP_HOST, BACKUP_LVS_HOST, CLIENT_HOST, Cidr, DIRECTOR_HOST, DIRECTOR_LVS_HOST, Family, Net,
+    ROUTER_HOST, leg_mac, vip,
 };
 use crate::topology::{Kind, Leg, Node, Options, Role, Route};
 
@@ -44,7 +45,13 @@ pub(crate) fn client_hosts(options: &Options) -> impl Iterator<Item = u8> {
 
 /// All nodes of a lab but the switch.
 pub(crate) fn nodes(kind: Kind, options: &Options) -> Vec<Node> {
-    let mut nodes = vec![client(kind, options), director(kind, options)];
+    let mut nodes = vec![
+        client(kind, options),
+        director(kind, Role::Director, options),
+    ];
+    if options.backup {
+        nodes.push(director(kind, Role::Backup, options));
+    }
     if kind == Kind::Tunnel {
         nodes.push(router(options));
     }
@@ -62,20 +69,24 @@ fn client(kind: Kind, options: &Options) -> Node {
     node
 }
 
-fn director(kind: Kind, options: &Options) -> Node {
-    let mut node = Node::empty(Role::Director);
-    node.add_leg(Net::External, &[DIRECTOR_HOST], options.fabric_mtu);
-    if options.vip_on_director {
+fn director(kind: Kind, role: Role, options: &Options) -> Node {
+    let mut node = Node::empty(role);
+    let (host, lvs_host) = match role {
+        Role::Backup => (BACKUP_HOST, BACKUP_LVS_HOST),
+        _ => (DIRECTOR_HOST, DIRECTOR_LVS_HOST),
+    };
+    node.add_leg(Net::External, &[host], options.fabric_mtu);
+    if options.vip_on_director && role == Role::Director {
         node.legs[0]
             .addresses
             .extend(Family::BOTH.map(|family| Cidr::host(vip(family))));
     }
     match kind {
-        Kind::TwoBridge => node.add_leg(Net::Lvs, &[DIRECTOR_LVS_HOST], options.fabric_mtu),
+        Kind::TwoBridge => node.add_leg(Net::Lvs, &[lvs_host], options.fabric_mtu),
         Kind::OneLeg => {}
         Kind::Tunnel => node.add_routes(Some(Net::Remote), Net::External, ROUTER_HOST, None),
         Kind::Nat => {
-            node.add_leg(Net::Lvs, &[DIRECTOR_LVS_HOST], options.fabric_mtu);
+            node.add_leg(Net::Lvs, &[lvs_host], options.fabric_mtu);
             // The real servers' answers pass through the director's forwarding.
             node.forward();
         }
@@ -190,6 +201,7 @@ impl Node {
             Role::Client => (1, format!("client{number}")),
             Role::Director => (2, format!("director{number}")),
             Role::Router => (3, format!("router{number}")),
+            Role::Backup => (4, format!("backup{number}")),
             Role::RealServer(server) => (0x10 + server, format!("rs{server}-{number}")),
         };
         let addresses = Family::BOTH
@@ -226,6 +238,7 @@ mod tests {
     #[test]
     fn nobody_shares_an_address_or_a_port_even_in_the_largest_lab() {
         let options = Options {
+            backup: true,
             real_servers: 50,
             client_addresses: 100,
             ..Options::default()

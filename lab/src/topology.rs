@@ -64,7 +64,7 @@ impl FromStr for Kind {
     }
 }
 
-/// How the switch ports that face the director treat frames.
+/// How the switch ports that face the directors treat frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WirePort {
     /// Whether the port finishes checksums and segments, as a physical wire forces a sender to.
@@ -74,7 +74,7 @@ pub struct WirePort {
     /// native XDP program on a veth sees such frames, and when it transmits or redirects one, the
     /// mark is lost and the real server finds a bad checksum. On real hardware this cannot happen:
     /// what an XDP program receives came over a wire. With this option the switch's ports towards
-    /// the director have `tx`, `tso` and `gso` off, so that the kernel completes each frame where
+    /// the directors have `tx`, `tso` and `gso` off, so that the kernel completes each frame where
     /// it would meet the wire. The offloads of clients and real servers stay as they were: they
     /// must not be switched off to make a test pass.
     ///
@@ -96,8 +96,11 @@ pub struct Options {
     pub mtu: u16,
     /// MTU of all other legs; 20 to 40 more make room for an outer header.
     pub fabric_mtu: u16,
-    /// Ports towards the director.
+    /// Ports towards the directors.
     pub wire_port: WirePort,
+    /// Whether there is a second director, `backup`, on the same networks as the first. It never
+    /// has the VIP by plan.
+    pub backup: bool,
     /// Whether the director has the VIP; without, VRRP brings it.
     pub vip_on_director: bool,
     /// Number of addresses of the client, 1 to 100: .2, then .101, .102, ...
@@ -112,6 +115,7 @@ impl Default for Options {
             mtu: 1500,
             fabric_mtu: 1500,
             wire_port: WirePort::default(),
+            backup: false,
             vip_on_director: true,
             client_addresses: 1,
         }
@@ -127,6 +131,8 @@ pub enum Role {
     Client,
     /// Balances.
     Director,
+    /// Balances when the director does not.
+    Backup,
     /// Joins the clients' network and the real servers' in the tunnel lab.
     Router,
     /// Serves; counted from 1.
@@ -139,6 +145,7 @@ impl fmt::Display for Role {
             Self::Switch => f.pad("switch"),
             Self::Client => f.pad("client"),
             Self::Director => f.pad("director"),
+            Self::Backup => f.pad("backup"),
             Self::Router => f.pad("router"),
             Self::RealServer(number) => f.pad(&format!("rs{number}")),
         }

@@ -235,6 +235,28 @@ fn a_client_with_several_addresses_asks_from_each() {
 }
 
 #[test]
+fn a_backup_director_reaches_what_the_director_does() {
+    if skipped() {
+        return;
+    }
+    for kind in Kind::ALL {
+        let options = Options {
+            backup: true,
+            real_servers: 1,
+            ..Options::default()
+        };
+        let lab = Topology::build(kind, &options).unwrap();
+        for family in Family::BOTH {
+            let backup = lab.asking_from(Role::Backup);
+            backup.ping(lab.topology().real_server(1, family)).unwrap();
+            backup.ping(Net::External.host(32, family)).unwrap();
+            lab.client().ping(Net::External.host(34, family)).unwrap();
+        }
+        assert_eq!(Lab::open(lab.tag()).unwrap().roles(), lab.roles());
+    }
+}
+
+#[test]
 fn a_failed_connection_is_counted_and_named() {
     if skipped() {
         return;
