@@ -2,6 +2,9 @@
 //!
 //! Tests, fuzzers and `pointsman explain` run [`crate::process()`] on these.
 
+pub mod generate;
+pub mod services;
+
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
