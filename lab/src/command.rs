@@ -7,13 +7,13 @@ use std::process::{Command, ExitCode};
 
 use crate::address::{self, Family};
 use crate::error::{LabError, Result};
-use crate::lab::{self, Lab, Program};
+use crate::lab::{Lab, Program};
 use crate::ladder::Ladder;
 use crate::ladder_text::Style;
 use crate::namespace::command_line;
 use crate::recorder::Recorder;
 use crate::topology::{Kind, Options, Role, Topology};
-use crate::{decapsulate, server};
+use crate::{decapsulate, server, tag};
 
 /// Port of the servers that `up` starts.
 pub const PORT: u16 = 80;
@@ -58,13 +58,13 @@ pub fn up(kind: Kind, options: &Options, program: &Program) -> Result<(Lab, Stri
 
 /// Takes one lab down.
 pub fn down(tag: &str) -> Result<()> {
-    lab::take_down(tag)
+    tag::take_down(tag)
 }
 
 /// One line for each lab that is up.
 pub fn list() -> Result<String> {
     let mut text = String::new();
-    for tag in lab::tags()? {
+    for tag in tag::tags()? {
         let what = match Lab::open(&tag) {
             Ok(lab) => {
                 let servers = lab.topology().options.real_servers;
@@ -178,9 +178,9 @@ fn dispatch(words: &mut Words) -> Result<()> {
         }
         "down" => {
             let tags = if words.flag("--stale") {
-                lab::stale_tags()?
+                tag::stale_tags()?
             } else if words.flag("--all") {
-                lab::tags()?
+                tag::tags()?
             } else {
                 vec![words.next("the tag of a lab")?]
             };

@@ -1,22 +1,17 @@
 //! A lab is a topology carried out: namespaces with links, addresses, routes and processes.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pointsman_linux::netns::NetNs;
-use pointsman_linux::offload::{self, Offload};
-use pointsman_linux::sysctl;
 use serde_json::Value;
 
-use crate::address::Family;
 use crate::error::{LabError, Result};
 use crate::process::{Process, wait_until};
-use crate::topology::{Kind, Node, Options, Role, Topology, WirePort, check_tag};
-use crate::{bpf, cleanup, decapsulate, namespace};
+use crate::tag::{fresh_tag, namespace_name, namespaces_of};
+use crate::topology::{Kind, Options, Role, Topology, WirePort, check_tag};
+use crate::{cleanup, construction, decapsulate, namespace};
 
 /// How long links may take to have carrier.
 const LINK_LIMIT: Duration = Duration::from_secs(10);
@@ -93,7 +88,7 @@ impl Lab {
             processes: Mutex::default(),
         };
         // From here on an error or a panic drops `lab`, which deletes what is there.
-        lab.create()?;
+        construction::create(&lab)?;
         lab.wait_ready()?;
         Ok(lab)
     }
@@ -237,101 +232,6 @@ impl Lab {
         processes.into_iter().for_each(Process::release);
     }
 
-    fn create(&self) -> Result<()> {
-        cleanup::register(&self.tag, self.namespaces(), |names| {
-            names
-                .iter()
-                .try_for_each(|name| NetNs::create(name).map(drop))
-        })?;
-        self.prepare_switch()?;
-        for node in &self.topology.nodes {
-            namespace::run_in(&self.namespace(node.role), || set_sysctls(&node.sysctls))??;
-        }
-        let links = self.link_batch();
-        namespace::ip(
-            &["-n", &self.namespace(Role::Switch), "-batch", "-"],
-            Some(&links),
-        )?;
-        for node in &self.topology.nodes {
-            let name = self.namespace(node.role);
-            namespace::run_in(&name, || set_sysctls(&node.leg_sysctls))??;
-            namespace::ip(&["-n", &name, "-batch", "-"], Some(&node_batch(node)))?;
-        }
-        if self.topology.options.wire_port.complete_checksums {
-            self.make_wire_ports()?;
-        }
-        Ok(())
-    }
-
-    fn prepare_switch(&self) -> Result<()> {
-        namespace::run_in(&self.namespace(Role::Switch), || {
-            // A switch has no addresses and filters nothing.
-            set_sysctls(&[
-                ("net/ipv6/conf/all/disable_ipv6".to_owned(), "1".to_owned()),
-                (
-                    "net/ipv6/conf/default/disable_ipv6".to_owned(),
-                    "1".to_owned(),
-                ),
-            ])?;
-            for table in ["arptables", "iptables", "ip6tables"] {
-                match sysctl::write(&format!("net/bridge/bridge-nf-call-{table}"), "0") {
-                    // A kernel without br_netfilter.
-                    Ok(()) | Err(sysctl::Error::Missing { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            Ok(())
-        })?
-    }
-
-    /// Bridges, and a veth pair for every leg.
-    fn link_batch(&self) -> String {
-        let mut batch = format!("link set dev lo alias {}\n", to_alias(&self.topology));
-        for net in self.topology.nets() {
-            // Without snooping, multicast (neighbour discovery, VRRP) goes to all, as on a switch
-            // without a querier.
-            let _ = writeln!(
-                batch,
-                "link add dev {0} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
-                 link set dev {0} up",
-                net.bridge()
-            );
-        }
-        for node in &self.topology.nodes {
-            let namespace = self.namespace(node.role);
-            for leg in &node.legs {
-                let _ = writeln!(
-                    batch,
-                    "link add dev {port} mtu {mtu} type veth \
-                     peer name {name} netns {namespace} address {mac} mtu {mtu}\n\
-                     link set dev {port} master {bridge} up",
-                    port = leg.port,
-                    name = leg.name,
-                    mac = leg.mac,
-                    mtu = leg.mtu,
-                    bridge = leg.net.bridge(),
-                );
-            }
-        }
-        batch
-    }
-
-    fn make_wire_ports(&self) -> Result<()> {
-        let is_director = |node: &&Node| matches!(node.role, Role::Director | Role::Backup);
-        let directors = self.topology.nodes.iter().filter(is_director);
-        let legs: Vec<_> = directors.flat_map(|node| &node.legs).collect();
-        self.run_in(Role::Switch, || {
-            for leg in legs {
-                let port = offload::Device::open(&leg.port)?;
-                for offload in [Offload::TxChecksum, Offload::Tso, Offload::Gso] {
-                    port.set(offload, false)?;
-                }
-                bpf::attach_for_good(&leg.port, &bpf::XDP_PASS)?;
-            }
-            Ok(())
-        })?
-    }
-
     /// Waits until every interface is up and has carrier, and no address is tentative.
     fn wait_ready(&self) -> Result<()> {
         for role in self.roles() {
@@ -379,118 +279,6 @@ pub fn why_not() -> Option<String> {
     (!missing.is_empty()).then(|| format!("labs need the programs {}", missing.join(", ")))
 }
 
-/// Name of the namespace of a part of a lab.
-pub fn namespace_name(tag: &str, role: Role) -> String {
-    format!("pm{tag}-{role}")
-}
-
-/// Tags of all labs that are up, sorted.
-pub fn tags() -> Result<Vec<String>> {
-    let mut tags: Vec<String> = NetNs::list()?
-        .iter()
-        .filter_map(|name| split_name(name).map(|(tag, _)| tag.to_owned()))
-        .collect();
-    tags.sort();
-    tags.dedup();
-    Ok(tags)
-}
-
-/// Namespaces of a lab, also of one that was only half built.
-pub fn namespaces_of(tag: &str) -> Result<Vec<String>> {
-    let belongs = |name: &String| split_name(name).is_some_and(|(found, _)| found == tag);
-    Ok(NetNs::list()?.into_iter().filter(belongs).collect())
-}
-
-/// Tags of labs whose process ended without taking them down (killed, or aborted).
-pub fn stale_tags() -> Result<Vec<String>> {
-    let stale = |tag: &String| {
-        tag.strip_prefix('t')
-            .and_then(|rest| rest.split_once('x'))
-            .and_then(|(pid, _)| pid.parse::<u32>().ok())
-            .is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
-    };
-    Ok(tags()?.into_iter().filter(stale).collect())
-}
-
-/// Takes a lab down, whoever built it.
-pub fn take_down(tag: &str) -> Result<()> {
-    check_tag(tag)?;
-    let names = namespaces_of(tag)?;
-    if names.is_empty() {
-        return Err(LabError::Usage(format!(
-            "no lab {tag} is up; see `lab list`"
-        )));
-    }
-    namespace::delete(&names)
-}
-
-fn split_name(name: &str) -> Option<(&str, &str)> {
-    let (tag, role) = name.strip_prefix("pm")?.split_once('-')?;
-    let server = |role: &str| {
-        role.strip_prefix("rs")
-            .is_some_and(|n| n.parse::<u8>().is_ok())
-    };
-    let known =
-        ["switch", "client", "director", "backup", "router"].contains(&role) || server(role);
-    (check_tag(tag).is_ok() && known).then_some((tag, role))
-}
-
-/// A tag that names this process, so that leftovers of a killed one are known for what they are.
-fn fresh_tag() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "t{}x{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    )
-}
-
-fn set_sysctls(sysctls: &[(String, String)]) -> Result<()> {
-    for (key, value) in sysctls {
-        sysctl::write(key, value)?;
-    }
-    Ok(())
-}
-
-/// Links up, addresses and routes of one node.
-fn node_batch(node: &Node) -> String {
-    let mut batch = String::from("link set dev lo up\n");
-    // `nodad`: usable at once. `preferred_lft 0` keeps a virtual address from being chosen as the
-    // source of the node's own connections.
-    let options = |address: &crate::address::Cidr| match Family::of(address.address) {
-        Family::V4 => "",
-        Family::V6 if address.length == 128 => " nodad preferred_lft 0",
-        Family::V6 => " nodad",
-    };
-    for address in &node.loopback {
-        let _ = writeln!(batch, "address add {address} dev lo{}", options(address));
-    }
-    for leg in &node.legs {
-        let _ = writeln!(batch, "link set dev {} up", leg.name);
-        for address in &leg.addresses {
-            let _ = writeln!(
-                batch,
-                "address add {address} dev {}{}",
-                leg.name,
-                options(address)
-            );
-        }
-    }
-    for route in &node.routes {
-        let to = match (route.to, Family::of(route.via)) {
-            (Some(to), _) => to.to_string(),
-            (None, Family::V4) => "0.0.0.0/0".to_owned(),
-            (None, Family::V6) => "::/0".to_owned(),
-        };
-        let mtu = route
-            .mtu
-            .map(|mtu| format!(" mtu {mtu}"))
-            .unwrap_or_default();
-        let _ = writeln!(batch, "route add {to} via {}{mtu}", route.via);
-    }
-    batch
-}
-
 /// What is not ready yet in the output of `ip -j address show`.
 fn first_unready(links: &Value) -> Option<String> {
     links.as_array()?.iter().find_map(|link| {
@@ -517,7 +305,7 @@ fn first_unready(links: &Value) -> Option<String> {
     })
 }
 
-fn to_alias(topology: &Topology) -> String {
+pub(crate) fn to_alias(topology: &Topology) -> String {
     let options = &topology.options;
     format!(
         "{ALIAS}:{}:{}:{}:{}:{}:{}:{}:{}",
@@ -593,22 +381,6 @@ mod tests {
             (Kind::Tunnel, options)
         );
         assert!(from_alias("pointsman-lab:nat:3", "x1").is_err());
-    }
-
-    #[test]
-    fn only_names_of_labs_are_taken_for_labs() {
-        assert_eq!(split_name("pma1-client"), Some(("a1", "client")));
-        assert_eq!(split_name("pma1-rs12"), Some(("a1", "rs12")));
-        for other in [
-            "pma1",
-            "pm-client",
-            "pma1-web",
-            "xpma1-client",
-            "pmA-client",
-            "pma-rs",
-        ] {
-            assert_eq!(split_name(other), None, "{other}");
-        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use pointsman_linux::packet::Direction;
 use pointsman_wire::Summary;
 use pointsman_wire::tcp::Flags;
 
-use crate::ladder::{Checksum, Connection, Gap, Hop, Ladder, Packet, is_tcp};
+use crate::gap::Gap;
+use crate::ladder::{Checksum, Connection, Hop, Ladder, Packet, is_tcp};
 use crate::topology::Role;
 
 /// How a ladder is written.

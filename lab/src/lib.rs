@@ -29,16 +29,18 @@
 //! [`topology::WirePort::complete_checksums`], which says why it is none.
 //!
 //! A lab is deleted on drop, on panic, and on SIGINT, SIGTERM and SIGHUP. After SIGKILL its
-//! namespaces stay; [`lab::stale_tags`] finds them.
+//! namespaces stay; [`tag::stale_tags`] finds them.
 
 pub mod address;
 pub mod bpf;
 mod cleanup;
 pub mod client;
 pub mod command;
+mod construction;
 pub mod decapsulate;
 pub mod encapsulator;
 pub mod error;
+pub mod gap;
 pub mod lab;
 pub mod ladder;
 pub mod ladder_text;
@@ -50,5 +52,6 @@ pub mod process;
 pub mod recorder;
 mod responder;
 pub mod server;
+pub mod tag;
 pub mod topology;
 pub mod vnet_socket;

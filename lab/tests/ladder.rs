@@ -5,8 +5,9 @@ use std::process::Command;
 
 use pointsman_lab::address::{Family, vip};
 use pointsman_lab::bpf::{Hook, XDP_DROP};
+use pointsman_lab::gap::Gap;
 use pointsman_lab::lab::{self, Lab, Program};
-use pointsman_lab::ladder::{Checksum, Gap, Ladder, Packet};
+use pointsman_lab::ladder::{Checksum, Ladder, Packet};
 use pointsman_lab::ladder_text::Style;
 use pointsman_lab::recorder::Recorder;
 use pointsman_lab::topology::{Kind, Options, Role, Topology, WirePort};

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pointsman_lab::address::{Family, Net, vip};
 use pointsman_lab::lab::{self, Lab, Program};
+use pointsman_lab::tag;
 use pointsman_lab::topology::{Kind, Options, Role, Topology, WirePort};
 use pointsman_linux::netns::NetNs;
 use pointsman_linux::packet::Capture;
@@ -63,7 +64,7 @@ fn on_private_host(name: &str, test: impl FnOnce() + Send) {
 }
 
 fn is_gone(tag: &str) -> bool {
-    lab::namespaces_of(tag).unwrap().is_empty()
+    tag::namespaces_of(tag).unwrap().is_empty()
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn every_kind_comes_up_works_and_leaves_nothing() {
             let lab = Topology::build(kind, &Options::default()).unwrap();
             let tag = lab.tag().to_owned();
             assert_eq!(lab.namespaces(), {
-                let mut names = lab::namespaces_of(&tag).unwrap();
+                let mut names = tag::namespaces_of(&tag).unwrap();
                 names.sort_by_key(|name| lab.namespaces().iter().position(|own| own == name));
                 names
             });
@@ -383,7 +384,7 @@ fn signals_take_the_lab_down() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let tag = format!("s{}x{code}", std::process::id());
         let mut child = foreground(&["--tag", &tag]);
-        assert_eq!(lab::namespaces_of(&tag).unwrap().len(), 5);
+        assert_eq!(tag::namespaces_of(&tag).unwrap().len(), 5);
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code));
         assert!(is_gone(&tag));
@@ -397,11 +398,11 @@ fn leftovers_of_a_killed_process_are_known_and_can_be_taken_down() {
     }
     let mut child = foreground(&[]);
     let tag = format!("t{}x0", child.id());
-    assert!(!lab::stale_tags().unwrap().contains(&tag));
+    assert!(!tag::stale_tags().unwrap().contains(&tag));
     let servers = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).ok();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(lab::stale_tags().unwrap().contains(&tag));
+    assert!(tag::stale_tags().unwrap().contains(&tag));
     let down = Command::new(PROGRAM).args(["down", &tag]).status().unwrap();
     assert!(down.success());
     assert!(is_gone(&tag));
