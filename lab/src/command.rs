@@ -38,9 +38,12 @@ pointsman-lab: network-namespace laboratories for a load balancer
 
 /// Builds a lab with servers (and decapsulators in a tunnel lab); dropping it takes it down.
 ///
-/// The text describes it.
-pub fn up(kind: Kind, options: &Options, program: &Program) -> Result<(Lab, String)> {
-    let lab = Topology::build(kind, options)?;
+/// The text describes it. `kept` says that it shall outlive this process by [`Lab::keep`].
+pub fn up(kind: Kind, options: &Options, program: &Program, kept: bool) -> Result<(Lab, String)> {
+    let mut lab = Topology::build(kind, options)?;
+    if kept {
+        lab.silence();
+    }
     if kind == Kind::Tunnel {
         lab.start_decapsulators(program)?;
     }
@@ -164,7 +167,7 @@ fn dispatch(words: &mut Words) -> Result<()> {
             options.vip_on_director = !words.flag("--no-vip");
             let kind = words.next("a kind of lab")?.parse()?;
             words.end()?;
-            let (lab, text) = up(kind, &options, &Program::current(&[])?)?;
+            let (lab, text) = up(kind, &options, &Program::current(&[])?, !foreground)?;
             print!("{text}");
             if !foreground {
                 lab.keep();

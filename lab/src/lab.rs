@@ -1,7 +1,7 @@
 //! A lab is a topology carried out: namespaces with links, addresses, routes and processes.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +60,7 @@ pub struct Lab {
     topology: Topology,
     tag: String,
     owned: bool,
+    silent: bool,
     processes: Mutex<Vec<Process>>,
 }
 
@@ -85,6 +86,7 @@ impl Lab {
             topology,
             tag,
             owned: true,
+            silent: false,
             processes: Mutex::default(),
         };
         // From here on an error or a panic drops `lab`, which deletes what is there.
@@ -114,6 +116,7 @@ impl Lab {
             topology,
             tag: tag.to_owned(),
             owned: false,
+            silent: false,
             processes: Mutex::default(),
         })
     }
@@ -220,8 +223,17 @@ impl Lab {
 
     fn start_detachable(&self, role: Role, command: &mut Command) -> Result<()> {
         use std::os::unix::process::CommandExt;
+        if self.silent {
+            command.stderr(Stdio::null());
+        }
         // In a process group of its own, so that Ctrl-C reaches the lab first, which ends it.
         self.start(role, command.process_group(0), "ready ")
+    }
+
+    /// Has servers and decapsulators started from now on complain to nobody: a lab that is to be
+    /// kept must not hold the terminal or pipe of the process that built it.
+    pub fn silence(&mut self) {
+        self.silent = true;
     }
 
     /// Leaves namespaces and processes behind when this process ends.

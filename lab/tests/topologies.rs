@@ -392,6 +392,38 @@ fn signals_take_the_lab_down() {
 }
 
 #[test]
+fn a_kept_lab_outlives_its_builder_and_holds_none_of_its_pipes() {
+    if skipped() {
+        return;
+    }
+    let tag = format!("k{}", std::process::id());
+    // Reading to the end of both pipes would hang if a server had one.
+    let up = Command::new(PROGRAM)
+        .args(["up", "tunnel", "--servers", "1", "--tag", &tag])
+        .output()
+        .unwrap();
+    assert!(up.status.success(), "{up:?}");
+    let lab = Lab::open(&tag).unwrap();
+    let server = SocketAddr::new(lab.topology().real_server(1, Family::V6), 80);
+    let name = lab.client().name(server);
+    let ladder = Command::new(PROGRAM)
+        .args(["ladder", &tag, "curl", "-s", &format!("http://{server}/")])
+        .output()
+        .unwrap();
+    let list = Command::new(PROGRAM).arg("list").output().unwrap();
+    tag::take_down(&tag).unwrap();
+    assert_eq!(name.unwrap(), "rs1");
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(
+        list.contains(&tag) && list.contains("tunnel with 1 real servers"),
+        "{list}"
+    );
+    let ladder = String::from_utf8_lossy(&ladder.stdout).into_owned();
+    assert!(ladder.contains("real server rs1"), "{ladder}");
+    assert!(is_gone(&tag));
+}
+
+#[test]
 fn leftovers_of_a_killed_process_are_known_and_can_be_taken_down() {
     if skipped() {
         return;
