@@ -1,6 +1,6 @@
 //! Builds the eBPF object, for its own target and with its own flags.
 //!
-//! Inputs: `POINTSMAN_BPF_OBJECT` names a ready object and skips the build; `BPF_LINKER` names the
+//! Inputs: `POINTSMAN_BPF_OBJECTS` names a folder with ready objects and skips the build; `BPF_LINKER` names the
 //! linker, which otherwise is looked for in `target/tools/bin` and in `PATH`.
 
 use std::{
@@ -12,13 +12,16 @@ use std::{
 
 const PACKAGE: &str = "pointsman-datapath-ebpf";
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECT: &str = "pointsman-datapath";
+/// The programs, and those that only the bench runs.
+const OBJECTS: [(&str, &str); 2] = [
+    ("pointsman-datapath", "director.o"),
+    ("pointsman-bench", "bench.o"),
+];
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=POINTSMAN_BPF_OBJECT");
+    println!("cargo::rerun-if-env-changed=POINTSMAN_BPF_OBJECTS");
     println!("cargo::rerun-if-env-changed=BPF_LINKER");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("director.o");
-    let object = match env::var_os("POINTSMAN_BPF_OBJECT") {
+    let folder = match env::var_os("POINTSMAN_BPF_OBJECTS") {
         Some(path) => {
             let path = PathBuf::from(path);
             println!("cargo::rerun-if-changed={}", path.display());
@@ -26,12 +29,12 @@ fn main() {
         }
         None => build(),
     };
-    if let Err(error) = std::fs::copy(&object, &out) {
-        fail(&format!(
-            "can't copy {} to {}: {error}",
-            object.display(),
-            out.display()
-        ));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for (object, name) in OBJECTS {
+        let object = folder.join(object);
+        if let Err(error) = std::fs::copy(&object, out.join(name)) {
+            fail(&format!("can't copy {}: {error}", object.display()));
+        }
     }
 }
 
@@ -87,7 +90,7 @@ fn build() -> PathBuf {
         )),
         Err(error) => fail(&format!("can't run cargo: {error}")),
     }
-    target.join(TARGET).join("bpf").join(OBJECT)
+    target.join(TARGET).join("bpf")
 }
 
 fn linker(root: &Path) -> PathBuf {

@@ -40,7 +40,9 @@ impl Copy for FromSkb {
 /// Tells the daemon about a packet; a full ring loses the telling, not more.
 #[inline(always)]
 pub fn emit<C: Copy>(context: *mut c_void, length: u32, ifindex: u32, mtu: u32, verdict: Verdict) {
-    let Some(mut entry) = EVENTS.reserve(0) else { return };
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        return;
+    };
     let event: *mut EventRecord = entry.as_mut_ptr();
     let captured = bounded(length);
     // SAFETY: the entry is ours until submitted and as large as the record.

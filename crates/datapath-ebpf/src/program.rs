@@ -1,6 +1,6 @@
 //! The entry points.
 
-use core::{arch::asm, ffi::c_void};
+use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{__sk_buff, xdp_action},
@@ -9,7 +9,6 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use pointsman_director::{Action, Verdict, process, tables::Frame};
-use pointsman_wire::Wire;
 
 use crate::{
     env::Kernel,
@@ -20,52 +19,15 @@ use crate::{
     xdp::XdpFrame,
 };
 
-/// Headers are looked for below this offset; the verifier wants a bound.
-pub const MAX_OFFSET: u32 = 1023;
-
 const TCX_NEXT: i32 = -1;
 const TC_ACT_SHOT: i32 = 2;
-
-/// The word at byte `OFFSET` of a context, as the 64-bit packet pointer it stands for.
-///
-/// Both contexts declare `data` and `data_end` as 32-bit numbers; a compiler that believes it moves
-/// them through 32-bit registers, and the verifier then sees no pointer any more.
-///
-/// # Safety
-///
-/// `context` is a program's own context, and `OFFSET` that of `data` or `data_end`.
-#[inline(always)]
-pub unsafe fn packet_bound<const OFFSET: usize>(context: *mut c_void) -> usize {
-    let bound: usize;
-    // SAFETY: the caller's; not `pure`, since helpers move the packet.
-    unsafe {
-        asm!(
-            "{bound} = *(u32 *)({context} + {offset})",
-            bound = out(reg) bound,
-            context = in(reg) context,
-            offset = const OFFSET,
-        );
-    }
-    bound
-}
-
-/// A pointer to a `T` at `offset`, if it lies between `data` and `end`.
-#[inline(always)]
-pub fn packet_pointer<T: Wire>(data: usize, end: usize, offset: u32) -> Option<*mut T> {
-    if offset > MAX_OFFSET {
-        return None;
-    }
-    let start = data + offset as usize;
-    if start + size_of::<T>() > end {
-        return None;
-    }
-    Some(start as *mut T)
-}
 
 /// The director under XDP.
 #[xdp(frags)]
 pub fn director_xdp(context: XdpContext) -> u32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return xdp_action::XDP_PASS };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return xdp_action::XDP_PASS;
+    };
     // SAFETY: this processor's own copy; programs are not preempted by one another.
     let scratch = unsafe { &mut *scratch };
     let raw: *mut c_void = context.ctx.cast();
@@ -88,11 +50,15 @@ pub fn director_xdp(context: XdpContext) -> u32 {
 /// The director under tcx, or clsact on kernels before 6.6.
 #[classifier]
 pub fn director_tcx(context: TcContext) -> i32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TCX_NEXT };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return TCX_NEXT;
+    };
     // SAFETY: this processor's own copy; programs are not preempted by one another.
     let scratch = unsafe { &mut *scratch };
     let skb: *mut __sk_buff = context.skb.skb;
-    let env = Kernel { context: skb.cast() };
+    let env = Kernel {
+        context: skb.cast(),
+    };
     let mut frame = SkbFrame::new(skb);
     let ingress = frame.ifindex();
     let verdict = process(&mut frame, &Maps, &env, scratch);
@@ -119,7 +85,10 @@ struct Neighbour {
 #[inline(always)]
 fn resolve(verdict: &Verdict, scratch: &pointsman_director::Scratch) -> i32 {
     let family = if scratch.gateway_ipv6 != 0 { 10 } else { 2 };
-    let mut neighbour = Neighbour { family, address: scratch.gateway };
+    let mut neighbour = Neighbour {
+        family,
+        address: scratch.gateway,
+    };
     // SAFETY: the parameters live across the call and have the size given.
     unsafe {
         bpf_redirect_neigh(

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use pointsman_director::tables::Frame;
 use pointsman_wire::{Wire, checksum::Difference, ethernet};
 
-use crate::program;
+use crate::packet;
 
 /// Headers the director may look at: Ethernet, tags, IPv6 with extensions, TCP with options.
 const HEADERS: u32 = 200;
@@ -51,7 +51,7 @@ impl SkbFrame {
     fn pointer<T: Wire>(&self, offset: u32) -> Option<*mut T> {
         // SAFETY: the context is the program's own.
         let (data, end) = unsafe { bounds(self.context) };
-        program::packet_pointer(data, end, offset)
+        packet::packet_pointer(data, end, offset)
     }
 }
 
@@ -61,8 +61,8 @@ unsafe fn bounds(context: *mut __sk_buff) -> (usize, usize) {
     // SAFETY: the caller's.
     unsafe {
         (
-            program::packet_bound::<{ offset_of!(__sk_buff, data) }>(context.cast()),
-            program::packet_bound::<{ offset_of!(__sk_buff, data_end) }>(context.cast()),
+            packet::packet_bound::<{ offset_of!(__sk_buff, data) }>(context.cast()),
+            packet::packet_bound::<{ offset_of!(__sk_buff, data_end) }>(context.cast()),
         )
     }
 }
@@ -143,8 +143,7 @@ impl Frame for SkbFrame {
             if outside != 0 && bpf_skb_vlan_pop(self.context) != 0 {
                 return false;
             }
-            vlan == 0
-                || bpf_skb_vlan_push(self.context, ethernet::VLAN.to_be(), vlan & 0x0fff) == 0
+            vlan == 0 || bpf_skb_vlan_push(self.context, ethernet::VLAN.to_be(), vlan & 0x0fff) == 0
         }
     }
 
@@ -152,7 +151,11 @@ impl Frame for SkbFrame {
     fn encapsulate(&mut self, bytes: u32, outer_ipv6: bool, _inner_ipv6: bool) -> bool {
         // Segment sizes were checked against the smaller room already: keep them.
         let flags = BPF_F_ADJ_ROOM_FIXED_GSO
-            | if outer_ipv6 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 };
+            | if outer_ipv6 {
+                BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
+            } else {
+                BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
+            };
         // SAFETY: the context is the program's own; no view outlives `&mut self`.
         unsafe { bpf_skb_adjust_room(self.context, bytes as i32, BPF_ADJ_ROOM_MAC, flags) == 0 }
     }

@@ -5,8 +5,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    EbpfContext,
-    helpers::generated::bpf_for_each_map_elem, macros::raw_tracepoint, programs::RawTracePointContext,
+    EbpfContext, helpers::generated::bpf_for_each_map_elem, macros::raw_tracepoint,
+    programs::RawTracePointContext,
 };
 use pointsman_director::{
     process::expire,
@@ -54,11 +54,16 @@ unsafe extern "C" fn expire6(
 /// Ends every connection whose time is over, by the clock in its argument; returns how many.
 #[raw_tracepoint]
 pub fn sweep(context: RawTracePointContext) -> i32 {
-    let env = Kernel { context: context.as_ptr() };
+    let env = Kernel {
+        context: context.as_ptr(),
+    };
     // Raw tracepoints may not read the coarse clock: the daemon passes it.
     // SAFETY: the daemon runs the program with one argument.
     let now = unsafe { *context.as_ptr().cast::<u64>() };
-    let mut state = Sweep { now, ended: env.opaque(0) as u64 };
+    let mut state = Sweep {
+        now,
+        ended: env.opaque(0) as u64,
+    };
     // SAFETY: maps and callbacks fit each other; the state outlives the calls.
     unsafe {
         bpf_for_each_map_elem(

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use pointsman_director::tables::Frame;
 use pointsman_wire::{Be16, Ethernet, VlanTag, Wire, checksum::Difference, ethernet};
 
-use crate::program::{self, MAX_OFFSET};
+use crate::packet;
 
 /// A frame under XDP: complete checksums, tags in the frame.
 pub struct XdpFrame {
@@ -23,7 +23,10 @@ impl XdpFrame {
     pub fn new(context: &XdpContext) -> Self {
         // SAFETY: the context is the program's own.
         let length = unsafe { bpf_xdp_get_buff_len(context.ctx) } as u32;
-        Self { context: context.ctx, length }
+        Self {
+            context: context.ctx,
+            length,
+        }
     }
 
     #[inline(always)]
@@ -31,11 +34,11 @@ impl XdpFrame {
         // SAFETY: the context is the program's own.
         let (data, end) = unsafe {
             (
-                program::packet_bound::<{ offset_of!(xdp_md, data) }>(self.context.cast()),
-                program::packet_bound::<{ offset_of!(xdp_md, data_end) }>(self.context.cast()),
+                packet::packet_bound::<{ offset_of!(xdp_md, data) }>(self.context.cast()),
+                packet::packet_bound::<{ offset_of!(xdp_md, data_end) }>(self.context.cast()),
             )
         };
-        program::packet_pointer(data, end, offset)
+        packet::packet_pointer(data, end, offset)
     }
 }
 
@@ -84,7 +87,9 @@ impl Frame for XdpFrame {
         ports: Difference,
         udp: bool,
     ) -> bool {
-        let Some(field) = self.view_mut::<Be16>(offset) else { return false };
+        let Some(field) = self.view_mut::<Be16>(offset) else {
+            return false;
+        };
         let old = field.raw();
         if udp && old == 0 {
             return true;
@@ -96,16 +101,22 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn set_vlan(&mut self, tags: u8, vlan: u16) -> bool {
-        let Some(old) = self.view::<Ethernet>(0) else { return false };
+        let Some(old) = self.view::<Ethernet>(0) else {
+            return false;
+        };
         let (destination, source) = (old.destination, old.source);
         let had = (tags as u32 & 3) * 4;
-        let Some(inner) = self.view::<Be16>(12 + had) else { return false };
+        let Some(inner) = self.view::<Be16>(12 + had) else {
+            return false;
+        };
         let ethertype = inner.raw();
         let has = if vlan != 0 { 4 } else { 0 };
         if had != has && !self.move_head(had as i32 - has as i32) {
             return false;
         }
-        let Some(new) = self.view_mut::<Ethernet>(0) else { return false };
+        let Some(new) = self.view_mut::<Ethernet>(0) else {
+            return false;
+        };
         new.destination = destination;
         new.source = source;
         if vlan == 0 {
@@ -113,7 +124,9 @@ impl Frame for XdpFrame {
             return true;
         }
         new.ethertype.set(ethernet::VLAN);
-        let Some(tag) = self.view_mut::<VlanTag>(14) else { return false };
+        let Some(tag) = self.view_mut::<VlanTag>(14) else {
+            return false;
+        };
         tag.control.set(vlan & 0x0fff);
         tag.ethertype.set_raw(ethertype);
         true
@@ -122,20 +135,28 @@ impl Frame for XdpFrame {
     #[inline(always)]
     fn encapsulate(&mut self, bytes: u32, _outer_ipv6: bool, _inner_ipv6: bool) -> bool {
         // Tags were set to the next hop's before: at most one is left.
-        let Some(old) = self.view::<Ethernet>(0) else { return false };
+        let Some(old) = self.view::<Ethernet>(0) else {
+            return false;
+        };
         let header = *old;
         if header.ethertype.raw() == ethernet::VLAN.to_be() {
-            let Some(tag) = self.view::<VlanTag>(14) else { return false };
+            let Some(tag) = self.view::<VlanTag>(14) else {
+                return false;
+            };
             let tag = *tag;
             if !self.move_head(-(bytes as i32)) {
                 return false;
             }
-            let Some(new) = self.view_mut::<VlanTag>(14) else { return false };
+            let Some(new) = self.view_mut::<VlanTag>(14) else {
+                return false;
+            };
             *new = tag;
         } else if !self.move_head(-(bytes as i32)) {
             return false;
         }
-        let Some(new) = self.view_mut::<Ethernet>(0) else { return false };
+        let Some(new) = self.view_mut::<Ethernet>(0) else {
+            return false;
+        };
         *new = header;
         true
     }
@@ -149,5 +170,3 @@ impl XdpFrame {
         unsafe { bpf_xdp_adjust_head(self.context, by) == 0 }
     }
 }
-
-const _: () = assert!(MAX_OFFSET < 1 << 15);

@@ -5,6 +5,7 @@
 //! 6.6 the clsact qdisc serves in its place.
 
 mod attach;
+pub mod bench;
 mod bpf;
 mod datapath;
 mod error;

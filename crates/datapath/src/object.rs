@@ -126,22 +126,7 @@ impl Object {
         let mut loader = EbpfLoader::new();
         // The default loads again with a full log on failure, which can take minutes.
         loader.verifier_log_level(VerifierLogLevel::STATS);
-        let capacity = options.capacity;
-        for (name, size) in [
-            ("CONN4", options.connections),
-            ("CONN6", options.connections),
-            ("REPLY4", options.connections),
-            ("REPLY6", options.connections),
-            ("SERVICES", capacity.services),
-            ("SCHEDULERS", capacity.services),
-            ("SLOTS", capacity.slot_lines),
-            ("TABLES", capacity.table_lines),
-            ("SERVERS", capacity.servers),
-            ("COUNTS", capacity.servers),
-            ("STATS", capacity.servers),
-        ] {
-            loader.map_max_entries(name, size);
-        }
+        set_sizes(&mut loader, options);
         let mut origin = Origin::Fresh;
         if let Some(pins) = pins {
             let there = PINNED
@@ -182,41 +167,22 @@ impl Object {
                 reason: text_of(&error),
             })
         }
-        loaded(XDP, self.program::<Xdp>(XDP)?.load())?;
-        loaded(TCX, self.program::<SchedClassifier>(TCX)?.load())?;
-        loaded(SWEEP, self.program::<RawTracePoint>(SWEEP)?.load())
-    }
-
-    fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, Error>
-    where
-        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
-    {
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| Error::Load(format!("the object has no program {name}")))?;
-        program.try_into().map_err(|error| Error::Program {
-            name,
-            reason: text_of(&error),
-        })
+        loaded(XDP, program::<Xdp>(&mut self.ebpf, XDP)?.load())?;
+        loaded(TCX, program::<SchedClassifier>(&mut self.ebpf, TCX)?.load())?;
+        loaded(
+            SWEEP,
+            program::<RawTracePoint>(&mut self.ebpf, SWEEP)?.load(),
+        )
     }
 
     /// The tc program, for attaching by netlink.
     pub(crate) fn classifier(&mut self) -> Result<&mut SchedClassifier, Error> {
-        self.program(TCX)
+        program(&mut self.ebpf, TCX)
     }
 
     /// A descriptor of the program `name`.
     pub(crate) fn program_fd(&self, name: &'static str) -> Result<BorrowedFd<'_>, Error> {
-        let program = self
-            .ebpf
-            .program(name)
-            .ok_or_else(|| Error::Load(format!("the object has no program {name}")))?;
-        let fd = program.fd().map_err(|error| Error::Program {
-            name,
-            reason: text_of(&error),
-        })?;
-        Ok(fd.as_fd())
+        program_fd(&self.ebpf, name)
     }
 }
 
@@ -241,6 +207,52 @@ impl Object {
     }
 }
 
+/// Gives the maps the sizes that `options` ask for.
+pub(crate) fn set_sizes(loader: &mut EbpfLoader<'_>, options: &Options) {
+    let capacity = options.capacity;
+    for (name, size) in [
+        ("CONN4", options.connections),
+        ("CONN6", options.connections),
+        ("REPLY4", options.connections),
+        ("REPLY6", options.connections),
+        ("SERVICES", capacity.services),
+        ("SCHEDULERS", capacity.services),
+        ("SLOTS", capacity.slot_lines),
+        ("TABLES", capacity.table_lines),
+        ("SERVERS", capacity.servers),
+        ("COUNTS", capacity.servers),
+        ("STATS", capacity.servers),
+    ] {
+        loader.map_max_entries(name, size);
+    }
+}
+
+/// The program `name`, by its type.
+pub(crate) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| Error::Load(format!("the object has no program {name}")))?;
+    program.try_into().map_err(|error| Error::Program {
+        name,
+        reason: text_of(&error),
+    })
+}
+
+/// A descriptor of the program `name`.
+pub(crate) fn program_fd<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, Error> {
+    let program = ebpf
+        .program(name)
+        .ok_or_else(|| Error::Load(format!("the object has no program {name}")))?;
+    let fd = program.fd().map_err(|error| Error::Program {
+        name,
+        reason: text_of(&error),
+    })?;
+    Ok(fd.as_fd())
+}
+
 /// Name of the XDP program.
 pub(crate) const XDP: &str = "director_xdp";
 /// Name of the tc program.
@@ -263,7 +275,7 @@ pub(crate) fn text_of(error: &dyn std::error::Error) -> String {
 }
 
 impl Maps {
-    fn of(ebpf: &Ebpf) -> Result<Self, Error> {
+    pub(crate) fn of(ebpf: &Ebpf) -> Result<Self, Error> {
         Ok(Self {
             conn4: typed(ebpf, "CONN4")?,
             conn6: typed(ebpf, "CONN6")?,
