@@ -99,10 +99,10 @@ impl Generator {
     /// The next frame, [`SHORTEST`] to [`LONGEST`] bytes.
     pub fn frame(&mut self) -> Vec<u8> {
         let mut frame = match self.chance.below(100) {
-            0..52 => self.from_client(),
-            52..68 => self.from_server(),
-            68..76 => self.error_from_client(),
-            76..82 => self.error_from_server(),
+            0..52 => self.client_frame(),
+            52..68 => self.server_frame(),
+            68..76 => self.client_error(),
+            76..82 => self.server_error(),
             82..86 => self.fragment(),
             86..92 => self.of_others(),
             92..98 => self.spoilt(),
@@ -138,7 +138,7 @@ impl Generator {
         flow
     }
 
-    fn from_client(&mut self) -> Vec<u8> {
+    fn client_frame(&mut self) -> Vec<u8> {
         let Flow {
             service,
             client,
@@ -162,7 +162,7 @@ impl Generator {
     }
 
     /// A reply, as a masqueraded flow has one; of other flows it is somebody's traffic.
-    fn from_server(&mut self) -> Vec<u8> {
+    fn server_frame(&mut self) -> Vec<u8> {
         let flow = self.masqueraded();
         let (number, address) = self.server_of(&flow.service);
         let ip = Frame::ip(address, flow.client).macs(server_mac(number), DIRECTOR_MAC);
@@ -180,7 +180,7 @@ impl Generator {
     }
 
     /// An error about a packet from a virtual service to its client.
-    fn error_from_client(&mut self) -> Vec<u8> {
+    fn client_error(&mut self) -> Vec<u8> {
         let flow = self.flow();
         let reply = self.quotable(
             Frame::ip(flow.service.address(), flow.client),
@@ -199,7 +199,7 @@ impl Generator {
     }
 
     /// An error about a packet from a client to a real server.
-    fn error_from_server(&mut self) -> Vec<u8> {
+    fn server_error(&mut self) -> Vec<u8> {
         let flow = self.masqueraded();
         let (number, server) = self.server_of(&flow.service);
         let request = self.quotable(
@@ -244,13 +244,12 @@ impl Generator {
             .macs(CLIENT_MAC, DIRECTOR_MAC)
             .udp(flow.port, flow.service.port())
             .payload(&payload);
-        let frame = match self.chance.below(4) {
+        match self.chance.below(4) {
             // An IPv6 packet in one fragment is whole; with IPv4 that is no fragment at all.
             0 => whole.fragment(0, false).build(),
             1 => whole.fragment(0, true).build(),
             _ => self.chance.one(&whole.fragments(280)).clone(),
-        };
-        frame
+        }
     }
 
     /// What is not for a virtual service.
@@ -289,9 +288,9 @@ impl Generator {
     /// A good frame with bytes changed, cut off, or added.
     fn spoilt(&mut self) -> Vec<u8> {
         let mut frame = match self.chance.below(3) {
-            0 => self.from_client(),
-            1 => self.error_from_client(),
-            _ => self.from_server(),
+            0 => self.client_frame(),
+            1 => self.client_error(),
+            _ => self.server_frame(),
         };
         match self.chance.below(4) {
             0 => {
