@@ -53,7 +53,7 @@ pub(super) fn pick<T: Tables, E: Env>(tables: &T, env: &E, service: &ServiceReco
         let state = State::of(seen, service);
         let next;
         (server, next) = step(tables, env, service, state);
-        if server == NONE || shared.0.replace(seen, next.pack(service.plan)) {
+        if shared.0.replace(seen, next.pack(service.plan)) {
             break;
         }
         tries += 1;
@@ -82,7 +82,16 @@ fn step<T: Tables, E: Env>(
         }
         let heaviest = heaviest(tables, env, service);
         if heaviest <= 0 {
-            return (NONE, state);
+            // Where the kernel stands after a search in vain.
+            let next = if state.cursor != 0 && state.level <= service.step {
+                state
+            } else {
+                State {
+                    cursor: 0,
+                    level: service.top,
+                }
+            };
+            return (NONE, next);
         }
         if heaviest < level {
             let step = service.step.max(1) as u32;
