@@ -87,7 +87,7 @@ static NEXT: [u8; 256] = {
         [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
         [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
         [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
-        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR],
+        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
     ];
     let _ = (NO, SA);
     let mut next = [CL; 256];
