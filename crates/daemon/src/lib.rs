@@ -1,1 +1,19 @@
-//! Placeholder until its first feature lands.
+//! The shell around the director: it wires the data plane, the kernel and people together.
+//!
+//! [`run`] is the daemon. [`client`] is how other programs talk to it, [`api`] what it answers.
+//! Everything that decides is pure and elsewhere: the director, [`hops::plan`], [`answers::answer`].
+
+pub mod answers;
+pub mod api;
+pub mod balancer;
+pub mod client;
+pub mod config;
+pub mod connections;
+pub mod hops;
+pub mod plane;
+pub mod run;
+pub mod socket;
+pub mod status;
+
+pub use config::Config;
+pub use run::{Detached, detach, run};

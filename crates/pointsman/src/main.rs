@@ -1,2 +1,71 @@
-//! Placeholder until its first feature lands.
-fn main() {}
+//! The one program: the director's daemon, `ipvsadm`, and what shows how things are.
+//!
+//! Called by the name `ipvsadm`, `ipvsadm-save` or `ipvsadm-restore` it is those.
+
+mod cli;
+mod ipvsadm;
+mod names;
+mod report;
+mod serve;
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use clap::Parser;
+use pointsman_daemon::config::DEFAULT_SOCKET;
+
+use cli::{Cli, Verb};
+
+/// The environment variable that names the daemon's socket.
+const SOCKET_VARIABLE: &str = "POINTSMAN_SOCKET";
+
+fn main() -> ExitCode {
+    die_with_the_pipe();
+    let mut arguments: Vec<OsString> = env::args_os().collect();
+    let called = arguments.first().map(Path::new).and_then(Path::file_name);
+    match called.and_then(|name| name.to_str()) {
+        Some("ipvsadm") => return ipvsadm::run(&socket(None), &arguments.split_off(1)),
+        Some("ipvsadm-save") => return ipvsadm::save(&socket(None), &arguments.split_off(1)),
+        Some("ipvsadm-restore") => return ipvsadm::restore(&socket(None), &arguments.split_off(1)),
+        _ => {}
+    }
+    // Wrong usage and --help end here.
+    let cli = Cli::parse_from(arguments);
+    match obey(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("pointsman: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(cli: Cli) -> Result<ExitCode> {
+    let socket = socket(cli.socket);
+    match cli.verb {
+        Verb::Run(options) => serve::run(options, socket)?,
+        Verb::Ipvsadm { arguments } => return Ok(ipvsadm::run(&socket, &arguments)),
+        Verb::Detach { pin_dir } => serve::detach(&pin_dir, &socket)?,
+        Verb::Status { json } => report::status(&socket, json)?,
+        Verb::Verdicts { json } => report::verdicts(&socket, json)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The socket as told, or of the environment, or the usual one.
+fn socket(told: Option<PathBuf>) -> PathBuf {
+    let named = || env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty());
+    told.or_else(|| named().map(PathBuf::from))
+        .unwrap_or_else(|| DEFAULT_SOCKET.into())
+}
+
+/// Lets `pointsman ... | head` end quietly, as programs do that are not written in Rust.
+fn die_with_the_pipe() {
+    // SAFETY: before any thread or handler of ours exists; the default action is a valid one.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}

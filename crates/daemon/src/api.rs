@@ -1,0 +1,209 @@
+//! The API: JSON over HTTP/1 on a unix socket; `API.md` shows requests and answers.
+//!
+//! ```text
+//! GET  /v1/services      virtual services, real servers, counters, next hops
+//! POST /v1/changes       a list of changes, in order; stops at the first refused one
+//!                        (?refusals=collect: goes on, and answers with all that were refused)
+//! GET  /v1/connections   connections, one JSON object a line
+//! GET  /v1/timeouts      timeouts of --set
+//! GET  /v1/verdicts      packets by what became of them and why
+//! GET  /v1/status        version, interfaces, sizes, uptime
+//! ```
+//!
+//! What fails answers with `{"error": "..."}` and a fitting status.
+
+mod error;
+mod lines;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Query, State, rejection::BytesRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use pointsman_director::{
+    Action,
+    model::{Change, ServiceView, TimeoutsView},
+};
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+pub use error::{ApiError, ErrorBody};
+
+use crate::{
+    answers::AnswerCounts,
+    balancer::{Balancer, OnRefusal, Refusal},
+    plane::Plane,
+    status::{InterfaceStatus, Status, TableStatus, VerdictCount},
+};
+
+/// Bytes of a request's body: room for some hundred thousand changes.
+const BODY_LIMIT: usize = 256 << 20;
+
+/// What does not change while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// When it started.
+    pub started: Instant,
+    /// `fresh` or `taken-over`.
+    pub origin: &'static str,
+    /// Directory of pins.
+    pub pin_dir: String,
+    /// Attached interfaces.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Room for connections of each family.
+    pub connection_room: u32,
+}
+
+/// What the API speaks for.
+#[derive(Debug)]
+pub struct Shell<P> {
+    /// The director and its data plane.
+    pub balancer: Balancer<P>,
+    /// What does not change.
+    pub facts: Facts,
+    /// How ICMP answers went.
+    pub answers: Mutex<AnswerCounts>,
+}
+
+/// What became of `POST /v1/changes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Changes carried out.
+    pub applied: usize,
+    /// Changes refused, with `?refusals=collect`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<Refusal>,
+}
+
+/// The query of `POST /v1/changes`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangesQuery {
+    refusals: Option<Refusals>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Refusals {
+    Collect,
+}
+
+type Shared<P> = State<Arc<Shell<P>>>;
+
+/// The routes.
+pub fn router<P: Plane>(shell: Arc<Shell<P>>) -> Router {
+    Router::new()
+        .route("/v1/services", get(services::<P>))
+        .route("/v1/changes", post(changes::<P>))
+        .route("/v1/connections", get(connections::<P>))
+        .route("/v1/timeouts", get(timeouts::<P>))
+        .route("/v1/verdicts", get(verdicts::<P>))
+        .route("/v1/status", get(status::<P>))
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(shell)
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    match spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ApiError::internal(error)),
+    }
+}
+
+async fn services<P: Plane>(State(shell): Shared<P>) -> Result<Json<Vec<ServiceView>>, ApiError> {
+    blocking(move || Ok(Json(shell.balancer.services()?))).await
+}
+
+async fn changes<P: Plane>(
+    State(shell): Shared<P>,
+    query: Result<Query<ChangesQuery>, axum::extract::rejection::QueryRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Applied>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let body = body.map_err(|error| ApiError::new(error.status(), error.body_text()))?;
+    blocking(move || {
+        let changes: Vec<Change> = serde_json::from_slice(&body)
+            .map_err(|error| ApiError::bad_request(format!("not a list of changes: {error}")))?;
+        let on_refusal = match query.refusals {
+            Some(Refusals::Collect) => OnRefusal::GoOn,
+            None => OnRefusal::Stop,
+        };
+        let refusals = shell.balancer.apply(&changes, on_refusal);
+        match (on_refusal, refusals.first()) {
+            (OnRefusal::Stop, Some(refusal)) => Err(ApiError::refused(refusal.clone())),
+            _ => Ok(Json(Applied {
+                applied: changes.len() - refusals.len(),
+                refusals,
+            })),
+        }
+    })
+    .await
+}
+
+async fn connections<P: Plane>(State(shell): Shared<P>) -> Result<Response, ApiError> {
+    let (sender, body) = lines::channel();
+    spawn_blocking(move || lines::send_connections(&shell.balancer, &sender));
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((StatusCode::OK, kind, Body::new(body)).into_response())
+}
+
+async fn timeouts<P: Plane>(State(shell): Shared<P>) -> Json<TimeoutsView> {
+    Json(shell.balancer.timeouts())
+}
+
+async fn verdicts<P: Plane>(State(shell): Shared<P>) -> Result<Json<Vec<VerdictCount>>, ApiError> {
+    blocking(move || {
+        let all = shell.balancer.verdicts()?;
+        let counts = all.into_iter().map(|(reason, count)| VerdictCount {
+            reason: reason.name().to_owned(),
+            action: match reason.action() {
+                Action::Pass => "pass",
+                Action::Forward => "forward",
+                Action::Drop => "drop",
+            }
+            .to_owned(),
+            count,
+            explanation: reason.explanation().to_owned(),
+        });
+        Ok(Json(counts.collect()))
+    })
+    .await
+}
+
+async fn status<P: Plane>(State(shell): Shared<P>) -> Result<Json<Status>, ApiError> {
+    blocking(move || {
+        let facts = &shell.facts;
+        let answers = *shell.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Json(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: facts.started.elapsed().as_secs(),
+            origin: facts.origin.to_owned(),
+            pin_dir: facts.pin_dir.clone(),
+            interfaces: facts.interfaces.clone(),
+            connections: TableStatus {
+                capacity: facts.connection_room,
+                used: shell.balancer.connections_used()?,
+            },
+            answers,
+        }))
+    })
+    .await
+}
+
+/// How long a client that reads connections may take for one part of them.
+const PATIENCE: Duration = Duration::from_secs(10);

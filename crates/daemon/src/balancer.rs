@@ -1,0 +1,351 @@
+//! The director and its data plane, shared by everything in the daemon.
+//!
+//! Two locks: one around the director's configuration, held for short pieces of work; one around
+//! the data plane, which nearly everybody only reads. Who needs both takes the configuration first.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use pointsman_director::{
+    Reason,
+    control::{Director, HopRequest, MirrorError, address_words, sum},
+    model::{Change, ControlError, RateView, ServerView, ServiceView, TimeoutsView},
+    record::{ServerStats, Settings, server_flag, settings_flag},
+    tcp::state,
+};
+use pointsman_wire::Mac;
+use tokio::sync::Notify;
+
+use crate::{
+    connections::Names,
+    hops::Way,
+    plane::{Flow, Plane, PlaneError},
+};
+
+/// Changes applied before somebody else gets a turn.
+const TURN: usize = 256;
+
+/// A change that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Refusal {
+    /// Which of the changes, from 0.
+    pub index: usize,
+    /// Why, in words.
+    pub error: String,
+    /// Why.
+    pub cause: ControlError,
+}
+
+/// Whether the changes behind a refused one are carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// They are not.
+    Stop,
+    /// They are.
+    GoOn,
+}
+
+/// Where frames to a real server go, in words too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedWay {
+    /// Index of the real server.
+    pub server: u32,
+    /// Its address, to know it is still the same.
+    pub address: IpAddr,
+    /// For its record.
+    pub way: Way,
+    /// For people.
+    pub text: String,
+}
+
+#[derive(Debug)]
+struct State {
+    director: Director,
+    /// Next hops in words, by index of the real server.
+    hops: HashMap<u32, (IpAddr, String)>,
+}
+
+/// The director and its data plane.
+#[derive(Debug)]
+pub struct Balancer<P> {
+    state: Mutex<State>,
+    plane: RwLock<P>,
+    /// Something about real servers changed, so next hops have to be looked at.
+    pub changed: Notify,
+}
+
+impl<P: Plane> Balancer<P> {
+    /// Puts both together.
+    pub fn new(director: Director, plane: P) -> Self {
+        Self {
+            state: Mutex::new(State {
+                director,
+                hops: HashMap::new(),
+            }),
+            plane: RwLock::new(plane),
+            changed: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The data plane, to read.
+    pub fn plane(&self) -> RwLockReadGuard<'_, P> {
+        self.plane.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` on the data plane alone, unless somebody reads it at the moment.
+    ///
+    /// Waiting would let every reader behind wait too, for as long as a sweep takes.
+    pub fn try_plane_mut<T>(&self, work: impl FnOnce(&mut P) -> T) -> Option<T> {
+        self.plane
+            .try_write()
+            .ok()
+            .map(|mut plane| work(&mut plane))
+    }
+
+    /// Carries changes out in their order; returns the refused ones.
+    pub fn apply(&self, changes: &[Change], on_refusal: OnRefusal) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        let mut first = 0;
+        'turns: for turn in changes.chunks(TURN) {
+            let mut state = self.state();
+            let plane = self.plane();
+            for (offset, change) in turn.iter().enumerate() {
+                if let Err(cause) = state.director.apply(change, &mut plane.mirror()) {
+                    refusals.push(Refusal {
+                        index: first + offset,
+                        error: cause.to_string(),
+                        cause,
+                    });
+                    if on_refusal == OnRefusal::Stop {
+                        break 'turns;
+                    }
+                }
+            }
+            first += turn.len();
+        }
+        if !changes.is_empty() {
+            self.changed.notify_one();
+        }
+        refusals
+    }
+
+    /// Services and real servers with what they are doing.
+    pub fn services(&self) -> Result<Vec<ServiceView>, PlaneError> {
+        let state = self.state();
+        let plane = self.plane();
+        let mut mirror = plane.mirror();
+        let mut views = Vec::new();
+        for service in state.director.services() {
+            let mut total = service.past();
+            let mut servers = Vec::new();
+            for server in service.servers() {
+                let counts = plane.counts(server.index())?;
+                let now = pointsman_director::control::Mirror::stats(&mut mirror, server.index())
+                    .map_err(|MirrorError(text)| PlaneError(text))?;
+                let stats: ServerStats = server.since_zero(now);
+                total = sum(total, stats);
+                let address = server.config().address;
+                let next_hop = match state.hops.get(&server.index()) {
+                    Some((of, text)) if *of == address => text.clone(),
+                    _ => "not looked up yet".to_owned(),
+                };
+                servers.push(ServerView {
+                    server: server.config().clone(),
+                    active: counts.active.load(),
+                    inactive: counts.inactive.load(),
+                    persistent: counts.persistent.load(),
+                    stats: stats.into(),
+                    rate: RateView::default(),
+                    next_hop,
+                });
+            }
+            views.push(ServiceView {
+                service: service.config().clone(),
+                stats: total.into(),
+                rate: RateView::default(),
+                servers,
+            });
+        }
+        Ok(views)
+    }
+
+    /// The timeouts of `--set`.
+    pub fn timeouts(&self) -> TimeoutsView {
+        let state = self.state();
+        let settings = state.director.settings();
+        TimeoutsView {
+            tcp: settings.tcp_timeouts[usize::from(state::ESTABLISHED)],
+            tcp_fin: settings.tcp_timeouts[usize::from(state::FIN_WAIT)],
+            udp: settings.udp_timeout,
+        }
+    }
+
+    /// How often each verdict was given.
+    pub fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError> {
+        self.plane().verdicts()
+    }
+
+    /// Connections that real servers have, removed ones included.
+    pub fn connections_used(&self) -> Result<u64, PlaneError> {
+        let indices = self.server_indices();
+        let plane = self.plane();
+        let mut used = 0;
+        for index in indices {
+            let counts = plane.counts(index)?;
+            used += u64::from(counts.active.load()) + u64::from(counts.inactive.load());
+        }
+        Ok(used)
+    }
+
+    fn server_indices(&self) -> Vec<u32> {
+        let state = self.state();
+        let removed = state.director.removed().map(|(_, index)| index);
+        let configured = state.director.services().flat_map(|service| {
+            service
+                .servers()
+                .map(|server| server.index())
+                .collect::<Vec<_>>()
+        });
+        configured.chain(removed).collect()
+    }
+
+    /// The addresses of real servers by index, for [`Balancer::each_connection`].
+    pub fn names(&self) -> Result<Names, PlaneError> {
+        let mut names = Names::default();
+        let any_removed = {
+            let state = self.state();
+            for service in state.director.services() {
+                for server in service.servers() {
+                    names.insert(server.index(), server.config().address);
+                }
+            }
+            state.director.removed().next().is_some()
+        };
+        if any_removed {
+            for (index, record) in self.plane().records()?.servers {
+                let ipv6 = record.flags & server_flag::IPV6 != 0;
+                let address = pointsman_director::control::words_address(&record.address, ipv6);
+                names.insert(index, address);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Gives each connection to `take` until that returns false.
+    pub fn each_connection(&self, mut take: impl FnMut(Flow) -> bool) {
+        let plane = self.plane();
+        for flow in plane.connections() {
+            if !take(flow) {
+                return;
+            }
+        }
+    }
+
+    /// Ends connections whose time is over; returns how many.
+    pub fn sweep(&self) -> Result<u32, PlaneError> {
+        self.plane().sweep()
+    }
+
+    /// Gives back what removed servers held, once no connection refers to them.
+    pub fn collect_removed(&self) -> Result<(), MirrorError> {
+        let mut state = self.state();
+        let plane = self.plane();
+        state.director.collect_removed(&mut plane.mirror())
+    }
+
+    /// The real servers whose next hops have to be known.
+    pub fn hop_requests(&self) -> Vec<HopRequest> {
+        self.state().director.hops().collect()
+    }
+
+    /// Writes the ways that differ from the records, and raises the epoch if told; returns how many
+    /// records were written.
+    pub fn set_ways(&self, ways: Vec<NamedWay>, new_epoch: bool) -> Result<usize, MirrorError> {
+        let mut state = self.state();
+        let plane = self.plane();
+        let mut mirror = plane.mirror();
+        let ways: HashMap<u32, NamedWay> = ways.into_iter().map(|way| (way.server, way)).collect();
+        let mut differing = Vec::new();
+        let mut hops = HashMap::with_capacity(ways.len());
+        for service in state.director.services() {
+            for server in service.servers() {
+                // A server that took the index over meanwhile is looked at in the next round.
+                let Some(named) = ways
+                    .get(&server.index())
+                    .filter(|named| named.address == server.config().address)
+                else {
+                    continue;
+                };
+                let (way, record) = (&named.way, server.record());
+                let gateway_ipv6 = record.flags & server_flag::GATEWAY_IPV6 != 0;
+                if record.hop != way.hop
+                    || record.gateway != address_words(way.gateway)
+                    || gateway_ipv6 != way.gateway.is_ipv6()
+                    || record.tunnel_source != way.source.map(address_words).unwrap_or_default()
+                {
+                    differing.push((server.index(), *way));
+                }
+                hops.insert(server.index(), (named.address, named.text.clone()));
+            }
+        }
+        let count = differing.len();
+        for (index, way) in differing {
+            let Way {
+                hop,
+                gateway,
+                source,
+                ..
+            } = way;
+            state
+                .director
+                .set_hop(index, hop, gateway, source, &mut mirror)?;
+        }
+        state.hops = hops;
+        if new_epoch {
+            let mut settings = *state.director.settings();
+            // 0 means "never looked up" in the programs.
+            settings.epoch = settings.epoch.checked_add(1).unwrap_or(1);
+            state.director.set_settings(settings, &mut mirror)?;
+        }
+        Ok(count)
+    }
+
+    /// What holds for every service.
+    pub fn settings(&self) -> Settings {
+        *self.state().director.settings()
+    }
+
+    /// Tells the programs whether the connection table is full; true when that is news.
+    pub fn set_table_full(&self, full: bool) -> Result<bool, MirrorError> {
+        let mut state = self.state();
+        let mut settings = *state.director.settings();
+        let is_set = settings.flags & settings_flag::TABLE_FULL != 0;
+        if is_set == full {
+            return Ok(false);
+        }
+        settings.flags ^= settings_flag::TABLE_FULL;
+        let plane = self.plane();
+        state.director.set_settings(settings, &mut plane.mirror())?;
+        Ok(true)
+    }
+
+    /// Tells the programs the address of an attached device.
+    pub fn set_link(&self, ifindex: u32, mac: Mac) -> Result<(), PlaneError> {
+        self.plane().set_link(ifindex, mac)
+    }
+
+    /// True when `address` is that of a virtual service.
+    pub fn is_virtual(&self, address: IpAddr) -> bool {
+        use pointsman_director::model::ServiceId;
+        self.state().director.services().any(|service| {
+            matches!(service.config().id, ServiceId::Address { address: of, .. } if of == address)
+        })
+    }
+}

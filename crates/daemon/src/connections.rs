@@ -1,0 +1,101 @@
+//! Connections as `ipvsadm -Lc` shows them.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use pointsman_director::{
+    control::words_address,
+    model::{ConnectionView, Protocol},
+    record::{ConnectionRecord, FlowKey},
+    tcp,
+};
+
+/// Nanoseconds of a second.
+const SECOND: u64 = 1_000_000_000;
+
+/// Addresses of real servers by index.
+pub type Names = HashMap<u32, IpAddr>;
+
+/// A connection for people, at `now` nanoseconds of the programs' clock; `None` when it is over or
+/// its real server is not known.
+pub fn view(
+    key: &FlowKey,
+    record: &ConnectionRecord,
+    names: &Names,
+    now: u64,
+) -> Option<ConnectionView> {
+    if record.is_over(now) {
+        return None;
+    }
+    let ipv6 = key.ipv6 != 0;
+    let state = match Protocol::from_number(key.protocol) {
+        Some(Protocol::Tcp) => tcp::NAMES.get(usize::from(record.state())).copied(),
+        Some(Protocol::Udp) => Some("UDP"),
+        _ => None,
+    };
+    Some(ConnectionView {
+        protocol: key.protocol,
+        expires: u32::try_from((record.expires.load() - now) / SECOND).unwrap_or(u32::MAX),
+        state: state.unwrap_or("NONE").to_owned(),
+        client: words_address(&key.source, ipv6),
+        client_port: u16::from_be(key.source_port),
+        address: words_address(&key.destination, ipv6),
+        port: u16::from_be(key.destination_port),
+        server: *names.get(&record.server)?,
+        server_port: u16::from_be(record.server_port),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_director::{control::address_words, record::connection_flag};
+
+    use super::*;
+
+    fn key(protocol: u8) -> FlowKey {
+        FlowKey {
+            source: address_words("192.168.1.10".parse().unwrap()),
+            destination: address_words("192.168.1.100".parse().unwrap()),
+            source_port: 40005_u16.to_be(),
+            destination_port: 8443_u16.to_be(),
+            protocol,
+            ..FlowKey::default()
+        }
+    }
+
+    fn record(word: u32) -> ConnectionRecord {
+        let record = ConnectionRecord {
+            server: 3,
+            server_port: 443_u16.to_be(),
+            ..ConnectionRecord::default()
+        };
+        record.expires.store(1000 * SECOND);
+        record.word.store(word);
+        record
+    }
+
+    #[test]
+    fn a_connection_reads_as_the_kernel_would_print_it() {
+        let names = Names::from([(3, "10.1.0.12".parse().unwrap())]);
+        let word = u32::from(tcp::state::FIN_WAIT) | connection_flag::INACTIVE;
+        let view = view(&key(6), &record(word), &names, 100 * SECOND + 1).unwrap();
+        assert_eq!(view.state, "FIN_WAIT");
+        assert_eq!(view.expires, 899);
+        assert_eq!(
+            (view.client_port, view.port, view.server_port),
+            (40005, 8443, 443)
+        );
+        assert_eq!(view.server, names[&3]);
+    }
+
+    #[test]
+    fn udp_has_one_state_and_what_is_over_is_not_shown() {
+        let names = Names::from([(3, "10.1.0.12".parse().unwrap())]);
+        assert_eq!(view(&key(17), &record(0), &names, 0).unwrap().state, "UDP");
+        assert_eq!(view(&key(17), &record(0), &names, 1000 * SECOND), None);
+        assert_eq!(
+            view(&key(17), &record(connection_flag::DEAD), &names, 0),
+            None
+        );
+        assert_eq!(view(&key(17), &record(0), &Names::new(), 0), None);
+    }
+}

@@ -1,0 +1,78 @@
+//! The data plane as the shell sees it, so that tests can do without a kernel.
+
+use pointsman_datapath::Datapath;
+use pointsman_director::{
+    Reason,
+    control::{Mirror, Records},
+    record::{ConnectionRecord, FlowKey, ServerCounts},
+};
+use pointsman_wire::Mac;
+
+/// What the data plane could not do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PlaneError(pub String);
+
+impl From<pointsman_datapath::Error> for PlaneError {
+    fn from(error: pointsman_datapath::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A connection and what it is known by.
+pub type Flow = Result<(FlowKey, ConnectionRecord), PlaneError>;
+
+/// A data plane: [`Datapath`], or tables in memory.
+pub trait Plane: Send + Sync + 'static {
+    /// Where the director's records go.
+    type Mirror<'a>: Mirror
+    where
+        Self: 'a;
+
+    /// Where the director's records go.
+    fn mirror(&self) -> Self::Mirror<'_>;
+    /// The records as they are.
+    fn records(&self) -> Result<Records, PlaneError>;
+    /// Counts of a real server's connections.
+    fn counts(&self, server: u32) -> Result<ServerCounts, PlaneError>;
+    /// How often each verdict was given.
+    fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError>;
+    /// All connections.
+    fn connections(&self) -> Box<dyn Iterator<Item = Flow> + Send + '_>;
+    /// Ends connections whose time is over; returns how many.
+    fn sweep(&self) -> Result<u32, PlaneError>;
+    /// Tells the address of an attached device.
+    fn set_link(&self, ifindex: u32, mac: Mac) -> Result<(), PlaneError>;
+}
+
+impl Plane for Datapath {
+    type Mirror<'a> = pointsman_datapath::MapMirror<'a>;
+
+    fn mirror(&self) -> Self::Mirror<'_> {
+        Self::mirror(self)
+    }
+
+    fn records(&self) -> Result<Records, PlaneError> {
+        Ok(Self::records(self)?)
+    }
+
+    fn counts(&self, server: u32) -> Result<ServerCounts, PlaneError> {
+        Ok(Self::counts(self, server)?)
+    }
+
+    fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError> {
+        Ok(Self::verdicts(self)?)
+    }
+
+    fn connections(&self) -> Box<dyn Iterator<Item = Flow> + Send + '_> {
+        Box::new(Self::connections(self).map(|flow| Ok(flow?)))
+    }
+
+    fn sweep(&self) -> Result<u32, PlaneError> {
+        Ok(Self::sweep(self)?)
+    }
+
+    fn set_link(&self, ifindex: u32, mac: Mac) -> Result<(), PlaneError> {
+        Ok(Self::set_link(self, ifindex, mac)?)
+    }
+}

@@ -1,0 +1,304 @@
+//! The daemon's life: opened or taken over, attached, kept true, stopped.
+
+mod expiry;
+mod interfaces;
+mod packets;
+mod ways;
+
+use std::{
+    fs::File,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use pointsman_datapath::{Datapath, DetachReport, Origin};
+use pointsman_director::{control::Director, record::Settings};
+use pointsman_linux::netlink::{Monitor, Netlink};
+use tokio::{
+    net::UnixListener,
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    api::{self, Facts, Shell},
+    balancer::Balancer,
+    config::{Config, neighbours_file},
+    hops::{Keeper, Neighbours},
+    socket::{self, Socket},
+    status::{InterfaceStatus, origin_name},
+};
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// The line `ready: ...` on stdout, and `READY=1` to the service manager, say that everything is in
+/// place. Stopped, it detaches and leaves the host as it was, unless [`Config::keep`] says that
+/// forwarding goes on.
+pub fn run(config: &Config) -> Result<()> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting threads")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: &Config) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let (socket, listener) = Socket::listen(&config.socket)?;
+    let opened = Opened::new(config)?;
+    let outcome = opened.serve(config, listener, async {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    });
+    let result = outcome.await;
+    drop(socket);
+    result
+}
+
+/// The data plane, opened, and what has to be undone if the start fails.
+struct Opened {
+    datapath: Datapath,
+    director: Director,
+    origin: Origin,
+    _lock: Flock<File>,
+}
+
+impl Opened {
+    fn new(config: &Config) -> Result<Self> {
+        let pin_dir = &config.datapath.pin_dir;
+        let (mut datapath, origin) = Datapath::open(&config.datapath)?;
+        // From here on a failure must not leave fresh pins behind.
+        let mut opened = || -> Result<_> {
+            let lock = lock_pins(pin_dir)?;
+            let director = director(config, &datapath, origin)?;
+            let interfaces = interfaces::choose(&config.interfaces)?;
+            datapath.attach(&interfaces, config.hook)?;
+            Ok((lock, director))
+        };
+        match opened() {
+            Ok((lock, director)) => Ok(Self {
+                datapath,
+                director,
+                origin,
+                _lock: lock,
+            }),
+            Err(error) => {
+                if origin == Origin::Fresh {
+                    undo(pin_dir);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve(
+        self,
+        config: &Config,
+        listener: std::os::unix::net::UnixListener,
+        stop: impl Future<Output = &'static str>,
+    ) -> Result<()> {
+        let pin_dir = &config.datapath.pin_dir;
+        let fresh = self.origin == Origin::Fresh;
+        let started = self.start(config, listener);
+        let (tasks, keeper) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                if fresh {
+                    undo(pin_dir);
+                }
+                return Err(error);
+            }
+        };
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let signal = stop.await;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let keeper = tasks.stop(keeper).await;
+        if config.keep {
+            tracing::info!(signal, "stopped; forwarding goes on");
+            return Ok(());
+        }
+        if let Some(keeper) = keeper {
+            keeper.release();
+        }
+        let report = Datapath::detach(pin_dir).context("detaching")?;
+        tracing::info!(signal, links = report.links.len(), "stopped and detached");
+        Ok(())
+    }
+
+    fn start(
+        self,
+        config: &Config,
+        listener: std::os::unix::net::UnixListener,
+    ) -> Result<(Tasks, tokio::task::JoinHandle<Keeper>)> {
+        let events = self.datapath.event_descriptor();
+        let attachments = self.datapath.attachments().to_vec();
+        for attachment in &attachments {
+            println!(
+                "{}: {} ({})",
+                attachment.interface, attachment.hook, attachment.why
+            );
+        }
+        let facts = Facts {
+            started: Instant::now(),
+            origin: origin_name(self.origin),
+            pin_dir: config.datapath.pin_dir.display().to_string(),
+            interfaces: attachments.iter().map(InterfaceStatus::from).collect(),
+            connection_room: self.datapath.connection_room(),
+        };
+        // Changes from here on are seen, so what is read afterwards can't be outdated unnoticed.
+        let monitor = Monitor::new().context("watching routes and neighbours")?;
+        let attached = attachments.iter().map(|a| a.ifindex).collect();
+        let mut keeper = Keeper::new(&neighbours_file(&config.socket), attached)?;
+        let shell = Arc::new(Shell {
+            balancer: Balancer::new(self.director, self.datapath),
+            facts,
+            answers: Mutex::default(),
+        });
+        keeper.update(&shell.balancer);
+        let listener = UnixListener::from_std(listener).context("listening")?;
+        let unresolved = Arc::new(Notify::new());
+        let (stop, stopped) = watch::channel(());
+        let router = api::router(Arc::clone(&shell));
+        let mut tasks = JoinSet::new();
+        let mut until = stopped.clone();
+        tasks.spawn(async move {
+            let _ = until.changed().await;
+        });
+        let until = stopped.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                served = axum::serve(listener, router) => {
+                    if let Err(error) = served {
+                        tracing::error!(%error, "the API stopped");
+                    }
+                }
+                () = ended(until) => {}
+            }
+        });
+        tasks.spawn(expiry::keep(Arc::clone(&shell), stopped.clone()));
+        let events = packets::Packets::new(events, Arc::clone(&shell), Arc::clone(&unresolved))?;
+        tasks.spawn(events.answer(stopped.clone()));
+        let ways = ways::Ways::new(monitor, keeper, Arc::clone(&shell), unresolved)?;
+        let keeper = tokio::spawn(ways.keep(stopped));
+        println!(
+            "ready: API on {}, {} interface{}, {}",
+            config.socket.display(),
+            attachments.len(),
+            if attachments.len() == 1 { "" } else { "s" },
+            match self.origin {
+                Origin::Fresh => "a fresh start",
+                Origin::TakenOver => "services and connections taken over",
+            }
+        );
+        Ok((Tasks { tasks, stop }, keeper))
+    }
+}
+
+/// Completes when the daemon stops.
+async fn ended(mut stopped: watch::Receiver<()>) {
+    // Either news or the sender's end.
+    let _ = stopped.changed().await;
+}
+
+/// What runs beside each other.
+struct Tasks {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<()>,
+}
+
+impl Tasks {
+    async fn stop(mut self, keeper: tokio::task::JoinHandle<Keeper>) -> Option<Keeper> {
+        drop(self.stop);
+        while self.tasks.join_next().await.is_some() {}
+        keeper.await.ok()
+    }
+}
+
+fn director(config: &Config, datapath: &Datapath, origin: Origin) -> Result<Director> {
+    let capacity = datapath.capacity();
+    let mut mirror = datapath.mirror();
+    let mut director = match origin {
+        Origin::Fresh => Director::new(capacity, Settings::DEFAULT),
+        Origin::TakenOver => {
+            if capacity != config.datapath.capacity
+                || datapath.connection_room() != config.datapath.connections
+            {
+                tracing::warn!(
+                    "the tables taken over keep their sizes; `pointsman detach` first to change them"
+                );
+            }
+            Director::restore(capacity, &datapath.records()?, &mut mirror)
+                .context("taking over what is pinned; `pointsman detach` starts afresh")?
+        }
+    };
+    let settings = config.tuning.apply(*director.settings());
+    director.set_settings(settings, &mut mirror)?;
+    Ok(director)
+}
+
+/// Makes sure that no other daemon works with these pins.
+fn lock_pins(pin_dir: &Path) -> Result<Flock<File>> {
+    let directory =
+        File::open(pin_dir).with_context(|| format!("opening {}", pin_dir.display()))?;
+    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!(
+            "another pointsman works with {}; stop it, or choose another --pin-dir",
+            pin_dir.display()
+        ),
+        Err((_, errno)) => Err(errno).with_context(|| format!("locking {}", pin_dir.display())),
+    }
+}
+
+fn undo(pin_dir: &Path) {
+    if let Err(error) = Datapath::detach(pin_dir) {
+        tracing::error!(%error, "can't undo the start; run `pointsman detach`");
+    }
+}
+
+/// What [`detach`] removed.
+#[derive(Debug)]
+pub struct Detached {
+    /// Links, qdiscs and maps.
+    pub datapath: DetachReport,
+    /// Managed neighbours.
+    pub neighbours: usize,
+}
+
+/// Removes what a daemon left that was killed or stopped with [`Config::keep`].
+pub fn detach(pin_dir: &Path, socket: &Path) -> Result<Detached> {
+    let _socket_lock = match socket::lock_file(socket).exists() {
+        true => Some(
+            socket::lock(&socket::lock_file(socket))?
+                .with_context(|| format!("a daemon runs on {}; stop it first", socket.display()))?,
+        ),
+        false => None,
+    };
+    let _pins_lock = match pin_dir.exists() {
+        true => Some(lock_pins(pin_dir)?),
+        false => None,
+    };
+    let mut netlink = Netlink::new()?;
+    let neighbours = Neighbours::load(&neighbours_file(socket));
+    let (neighbours, errors) = neighbours.release_all(&mut netlink);
+    for error in errors {
+        tracing::warn!(%error, "can't give a neighbour back");
+    }
+    let datapath = Datapath::detach(pin_dir)?;
+    if socket.exists() {
+        let _ = std::fs::remove_file(socket);
+    }
+    Ok(Detached {
+        datapath,
+        neighbours,
+    })
+}

@@ -1,0 +1,79 @@
+//! How the daemon is, for people and monitors.
+
+use pointsman_datapath::{Attachment, Origin};
+use serde::{Deserialize, Serialize};
+
+use crate::answers::AnswerCounts;
+
+/// How the daemon is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime: u64,
+    /// `fresh`, or `taken-over` from a daemon before.
+    pub origin: String,
+    /// Directory of pinned maps and links.
+    pub pin_dir: String,
+    /// Where the programs are attached.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// The connection table.
+    pub connections: TableStatus,
+    /// ICMP answers.
+    pub answers: AnswerCounts,
+}
+
+/// An attached interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Name.
+    pub name: String,
+    /// Number.
+    pub ifindex: u32,
+    /// Hook: `xdp`, `tcx` or `clsact`.
+    pub hook: String,
+    /// Why this hook, in words.
+    pub why: String,
+}
+
+/// The connection table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// Room, of each address family.
+    pub capacity: u32,
+    /// Connections, of both families.
+    pub used: u64,
+}
+
+/// How often a verdict was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictCount {
+    /// Stable name of the reason.
+    pub reason: String,
+    /// `pass`, `forward` or `drop`.
+    pub action: String,
+    /// Packets.
+    pub count: u64,
+    /// What happened, in a sentence.
+    pub explanation: String,
+}
+
+impl From<&Attachment> for InterfaceStatus {
+    fn from(attachment: &Attachment) -> Self {
+        Self {
+            name: attachment.interface.clone(),
+            ifindex: attachment.ifindex,
+            hook: attachment.hook.name().to_owned(),
+            why: attachment.why.clone(),
+        }
+    }
+}
+
+/// An origin in a word.
+pub fn origin_name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Fresh => "fresh",
+        Origin::TakenOver => "taken-over",
+    }
+}

@@ -1,0 +1,176 @@
+//! The command line.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use pointsman_daemon::config::Tuning;
+use pointsman_datapath::{HookChoice, Options};
+
+/// A layer-4 load balancer for virtualised networks.
+#[derive(Debug, Parser)]
+#[command(name = "pointsman", version, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage. `pointsman ipvsadm` has those \
+                        of ipvsadm.\nCalled by the name ipvsadm, ipvsadm-save or ipvsadm-restore, \
+                        it is that program."
+)]
+pub(crate) struct Cli {
+    /// Socket of the daemon [default: $POINTSMAN_SOCKET, or /run/pointsman/api.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Be the director: attach to interfaces and forward, until SIGTERM or SIGINT
+    #[command(long_about = RUN)]
+    Run(RunOptions),
+    /// Do what ipvsadm does, with its arguments
+    #[command(disable_help_flag = true)]
+    Ipvsadm {
+        /// ipvsadm's arguments; -h shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Remove what a daemon left that was killed, or stopped with --keep
+    Detach {
+        /// Directory of pinned maps and links
+        #[arg(long, value_name = "DIR", default_value_os_t = Options::default().pin_dir)]
+        pin_dir: PathBuf,
+    },
+    /// Show how the daemon is
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how many packets were passed, forwarded and dropped, and why
+    Verdicts {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+const RUN: &str = "\
+Be the director: attach to interfaces and forward, until SIGTERM or SIGINT.
+
+Maps and links are pinned, so forwarding survives the daemon: after a crash or `kill -9` packets \
+flow on, and the next `pointsman run` takes services and connections over. A normal stop detaches \
+and leaves the host as it was found; with --keep it leaves forwarding in place, which is what a \
+restart or upgrade by the service manager wants. `pointsman detach` removes what was left.
+
+The line `ready: ...` on stdout says that everything is in place. Logs go to stderr; POINTSMAN_LOG \
+chooses them, as in POINTSMAN_LOG=debug.";
+
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// Interface to attach to, where clients' and real servers' packets come in; may be repeated
+    /// [default: every Ethernet interface that is up and no port of a bridge or bond]
+    #[arg(long = "interface", short = 'i', value_name = "IF")]
+    pub(crate) interfaces: Vec<String>,
+    /// How to attach: auto, xdp or tcx
+    #[arg(long, value_name = "HOOK", default_value = "auto")]
+    pub(crate) hook: HookChoice,
+    /// Directory for pinned maps and links, on a bpffs
+    #[arg(long, value_name = "DIR", default_value_os_t = Options::default().pin_dir)]
+    pub(crate) pin_dir: PathBuf,
+    /// Room for connections, of each address family
+    #[arg(long, value_name = "N", default_value_t = Options::default().connections,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 28))]
+    pub(crate) connections: u32,
+    /// Room for virtual services
+    #[arg(long, value_name = "N", default_value_t = Options::default().capacity.services,
+          value_parser = room())]
+    pub(crate) services: u32,
+    /// Room for real servers, removed ones that still have connections included
+    #[arg(long, value_name = "N", default_value_t = Options::default().capacity.servers,
+          value_parser = room())]
+    pub(crate) servers: u32,
+    /// Room for lists of real servers, in lines of eight
+    #[arg(long, value_name = "N", default_value_t = Options::default().capacity.slot_lines,
+          value_parser = room())]
+    pub(crate) slot_lines: u32,
+    /// Room for tables of hash schedulers, in lines of 32 entries
+    #[arg(long, value_name = "N", default_value_t = Options::default().capacity.table_lines,
+          value_parser = room())]
+    pub(crate) table_lines: u32,
+    /// Leave forwarding in place when stopped
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// As net.ipv4.vs.conn_reuse_mode: 0 never begins a closing connection anew, 1 does for a SYN,
+    /// 2 and 3 also in FIN_WAIT when replies do not pass here
+    #[arg(long, value_name = "N", default_value_t = Tuning::default().conn_reuse_mode,
+          value_parser = clap::value_parser!(u32).range(0..=3))]
+    pub(crate) conn_reuse_mode: u32,
+    /// As net.ipv4.vs.sloppy_tcp: any TCP packet but RST begins a connection
+    #[arg(long)]
+    pub(crate) sloppy_tcp: bool,
+    /// As net.ipv4.vs.pmtu_disc: 1 keeps DF on tunnelled packets and tells clients of a smaller MTU
+    #[arg(long, value_name = "0|1", default_value_t = u8::from(Tuning::default().pmtu_disc),
+          value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) pmtu_disc: u8,
+}
+
+/// Arrays of the kernel are preallocated; more than this is a slip of the finger.
+fn room() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1 << 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ipvsadm_gets_its_arguments_untouched() {
+        let words = [
+            "pointsman",
+            "--socket",
+            "/s",
+            "ipvsadm",
+            "-A",
+            "-t",
+            "10.0.0.1:80",
+            "-h",
+        ];
+        let cli = Cli::try_parse_from(words).unwrap();
+        assert_eq!(cli.socket, Some("/s".into()));
+        let Verb::Ipvsadm { arguments } = cli.verb else {
+            panic!("another verb");
+        };
+        assert_eq!(arguments, ["-A", "-t", "10.0.0.1:80", "-h"]);
+        for words in [
+            &["pointsman", "ipvsadm", "--help"][..],
+            &["pointsman", "ipvsadm", "-Ln"],
+        ] {
+            let Verb::Ipvsadm { arguments } = Cli::try_parse_from(words).unwrap().verb else {
+                panic!("another verb");
+            };
+            assert_eq!(arguments, words[2..]);
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_is_refused() {
+        for words in [
+            &["pointsman"][..],
+            &["pointsman", "fly"],
+            &["pointsman", "run", "--hook", "generic"],
+            &["pointsman", "run", "--connections", "0"],
+            &["pointsman", "run", "--pmtu-disc", "2"],
+            &["pointsman", "run", "eth0"],
+        ] {
+            let error = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `pointsman run` and `pointsman detach`.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+use pointsman_daemon::config::{Config, Tuning};
+use pointsman_datapath::Options;
+use pointsman_director::control::Capacity;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::RunOptions;
+
+/// The environment variable that chooses what is logged.
+const LOG_VARIABLE: &str = "POINTSMAN_LOG";
+
+pub(crate) fn run(options: RunOptions, socket: PathBuf) -> Result<()> {
+    need_root("run")?;
+    start_log();
+    let config = Config {
+        interfaces: options.interfaces,
+        hook: options.hook,
+        datapath: Options {
+            pin_dir: options.pin_dir,
+            connections: options.connections,
+            capacity: Capacity {
+                services: options.services,
+                servers: options.servers,
+                slot_lines: options.slot_lines,
+                table_lines: options.table_lines,
+            },
+        },
+        socket,
+        keep: options.keep,
+        tuning: Tuning {
+            conn_reuse_mode: options.conn_reuse_mode,
+            sloppy_tcp: options.sloppy_tcp,
+            pmtu_disc: options.pmtu_disc != 0,
+        },
+    };
+    pointsman_daemon::run(&config)
+}
+
+pub(crate) fn detach(pin_dir: &Path, socket: &Path) -> Result<()> {
+    need_root("detach")?;
+    start_log();
+    let detached = pointsman_daemon::detach(pin_dir, socket)?;
+    let report = &detached.datapath;
+    let count = |number: usize, what: &str| {
+        format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    };
+    println!(
+        "removed {}, {}, {} and {}",
+        count(report.links.len(), "link"),
+        count(report.qdiscs.len(), "qdisc"),
+        count(report.maps, "map"),
+        count(detached.neighbours, "neighbour"),
+    );
+    Ok(())
+}
+
+fn need_root(verb: &str) -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!("`pointsman {verb}` loads programs into the kernel and must be run as root")
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
