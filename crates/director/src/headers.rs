@@ -22,6 +22,10 @@ pub const UDP: u8 = 17;
 /// Extension headers walked before a packet is left to the kernel.
 const MAX_EXTENSIONS: u32 = 6;
 
+/// Transport headers that begin behind this offset are left to the kernel: programs look for headers
+/// below offset 1024, and what is translated has to lie there with its checksum.
+const MAX_TRANSPORT: u32 = 1000;
+
 /// A parsed packet. Offsets are bytes from the start of the frame.
 #[derive(Clone, Copy, Default)]
 #[cfg_attr(feature = "std", derive(Debug, PartialEq, Eq))]
@@ -255,6 +259,9 @@ fn parse_transport<F: Frame>(
     quoted: bool,
     h: &mut Headers,
 ) -> Result<(), Reason> {
+    if offset > MAX_TRANSPORT {
+        return Err(Reason::Malformed);
+    }
     h.transport = offset as u16;
     if h.is_icmp() {
         if available < Icmp::LEN {
