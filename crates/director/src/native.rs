@@ -14,12 +14,12 @@ use std::{
 use pointsman_wire::{Be16, Ethernet, VlanTag, Wire, checksum::Difference, ethernet};
 
 use crate::{
-    control::{Capacity, Mirror, MirrorError},
+    control::{Capacity, Mirror, MirrorError, Records},
     reason::{REASONS, Reason},
     record::{
         Address, ConnectionRecord, FlowKey, LinkRecord, NextHop, ReplyRecord, SchedulerState,
         ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, Slot,
-        SlotLine, TableLine,
+        SlotLine, TableLine, server_flag,
     },
     tables::{Env, Frame, InsertError, Tables},
 };
@@ -37,6 +37,8 @@ pub struct NativeTables {
     pub replies: RefCell<HashMap<FlowKey, Rc<ReplyRecord>>>,
     /// Room for connections.
     pub connection_limit: usize,
+    /// Room for reply entries.
+    pub reply_limit: usize,
     /// Virtual services.
     pub services: HashMap<ServiceKey, ServiceRecord>,
     servers: Vec<ServerRecord>,
@@ -58,6 +60,7 @@ impl NativeTables {
             connections: RefCell::default(),
             replies: RefCell::default(),
             connection_limit: 1 << 20,
+            reply_limit: 1 << 20,
             services: HashMap::new(),
             servers: vec![ServerRecord::default(); many(capacity.servers)],
             counts: vec![ServerCounts::default(); many(capacity.servers)],
@@ -66,6 +69,24 @@ impl NativeTables {
             table: vec![[u16::MAX; 32]; many(capacity.table_lines)],
             schedulers: vec![SchedulerState::default(); many(capacity.services)],
             verdicts: RefCell::new([0; REASONS]),
+        }
+    }
+
+    /// What the mirror was given, as [`Director::restore`](crate::control::Director::restore) wants
+    /// it.
+    pub fn records(&self) -> Records {
+        let mut services: Vec<_> = self.services.iter().map(|(k, r)| (*k, *r)).collect();
+        services.sort_by_key(|(key, _)| *key);
+        let present = |record: &ServerRecord| record.flags & server_flag::PRESENT != 0;
+        let servers = (0..).zip(&self.servers);
+        Records {
+            services,
+            servers: servers
+                .filter(|(_, record)| present(record))
+                .map(|(index, record)| (index, *record))
+                .collect(),
+            slots: self.slots.clone(),
+            settings: self.settings,
         }
     }
 
@@ -112,8 +133,12 @@ impl Tables for NativeTables {
     }
 
     fn set_reply(&self, key: &FlowKey, record: &ReplyRecord) -> bool {
-        self.replies.borrow_mut().insert(*key, Rc::new(*record));
-        true
+        let mut replies = self.replies.borrow_mut();
+        let fits = replies.len() < self.reply_limit || replies.contains_key(key);
+        if fits {
+            replies.insert(*key, Rc::new(*record));
+        }
+        fits
     }
 
     fn remove_reply(&self, key: &FlowKey) {

@@ -6,7 +6,7 @@ use crate::{
     connection::{self, SECOND},
     forward::{self, Target},
     headers::{self, Headers, TCP, UDP},
-    reason::{Reason, Verdict, attempt},
+    reason::{Action, Reason, Verdict, attempt},
     record::{
         Address, ConnectionRecord, FlowKey, NONE, NextHop, ReplyRecord, ServerRecord, ServiceKey,
         ServiceRecord, Settings, hop_flag, method, server_flag, settings_flag,
@@ -182,6 +182,9 @@ fn begin<F: Frame, T: Tables, E: Env>(
         return Verdict::of(Reason::NoDestination);
     }
     let server = attempt!(tables.server(index).ok_or(Reason::NoDestination));
+    if stateless && server.method == method::MASQUERADE {
+        return Verdict::of(Reason::NoConnection);
+    }
     let port = if server.port != 0 {
         server.port
     } else {
@@ -193,25 +196,34 @@ fn begin<F: Frame, T: Tables, E: Env>(
         method: server.method,
         settings: settings.flags,
     };
-    if !stateless {
+    let mut remembered = !stateless;
+    if remembered {
         connection::begin(&mut s.fresh, settings, &s.headers, index, server, now);
         match connection::add(tables, &s.headers.flow, &s.fresh, server) {
             Ok(()) => {}
             Err(InsertError::Exists) => return Verdict::of(Reason::Contended),
-            Err(InsertError::Full) if can_be_stateless(service, server) => {}
+            Err(InsertError::Full) if can_be_stateless(service, server) => remembered = false,
             Err(InsertError::Full) => return Verdict::of(Reason::TableFull),
         }
         if server.method == method::MASQUERADE && !expect_reply(frame, tables, server, port, s) {
+            // Without the entry its replies would never get back.
+            if let Some(connection) = tables.connection(&s.headers.flow) {
+                connection::retire(tables, &s.headers.flow, &connection);
+            }
             return Verdict::of(Reason::TableFull);
         }
     }
     let length = s.headers.length as u64;
     tables.account(index, |stats| {
-        stats.connections += u64::from(!stateless);
+        stats.connections += u64::from(remembered);
         stats.in_packets += 1;
         stats.in_bytes += length;
     });
-    send(frame, env, &target, s)
+    let mut verdict = send(frame, env, &target, s);
+    if !remembered && verdict.action() == Action::Forward {
+        verdict.reason = Reason::Stateless;
+    }
+    verdict
 }
 
 /// The virtual service of a client's packet: by exact port, then for every port.
