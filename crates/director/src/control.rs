@@ -107,6 +107,10 @@ struct Service {
 struct Removed {
     id: ServiceId,
     server: Server,
+    /// Its service went, too; one of the same id is another one.
+    alone: bool,
+    /// Removed before the latest collection: no packet is still choosing it.
+    rested: bool,
 }
 
 /// The director's configuration, and its records.
@@ -238,6 +242,21 @@ impl Director {
             .service_indices
             .take(1)
             .ok_or_else(|| full("virtual services", "--services"))?;
+        let written = self.write_service(config, scheduler, index, mirror);
+        if written.is_err() {
+            self.service_indices.give(index, 1);
+        }
+        Ok(written?)
+    }
+
+    /// Writes a service that has no servers yet.
+    fn write_service<M: Mirror>(
+        &mut self,
+        config: &VirtualService,
+        scheduler: Scheduler,
+        index: u32,
+        mirror: &mut M,
+    ) -> Result<(), MirrorError> {
         let key = service_key(&config.id);
         let mut service = Service {
             config: config.clone(),
@@ -252,10 +271,7 @@ impl Director {
         // A service index may have had an owner before: its state is of another plan.
         let plan = (mirror.scheduler_state(index)? >> 48) as u16;
         service.record.plan = plan.wrapping_add(1);
-        if let Err(error) = mirror.set_service(&key, &service.record) {
-            self.service_indices.give(index, 1);
-            return Err(error.into());
-        }
+        mirror.set_service(&key, &service.record)?;
         self.services.insert(config.id, service);
         Ok(())
     }
@@ -293,15 +309,47 @@ impl Director {
         id: &ServiceId,
         mirror: &mut M,
     ) -> Result<(), ControlError> {
-        let service = self.services.get(id).ok_or(ControlError::NoSuchService)?;
-        mirror.remove_service(&service.key)?;
-        let Some(service) = self.services.remove(id) else {
-            return Ok(());
-        };
-        self.release_plan(&service.record);
-        self.service_indices.give(service.record.id, 1);
-        for server in service.servers {
-            self.retire_server(*id, server, mirror)?;
+        if !self.services.contains_key(id) {
+            return Err(ControlError::NoSuchService);
+        }
+        self.delete_services(&[*id], mirror)
+    }
+
+    /// Deletes all of these services or none.
+    fn delete_services<M: Mirror>(
+        &mut self,
+        ids: &[ServiceId],
+        mirror: &mut M,
+    ) -> Result<(), ControlError> {
+        let services = || ids.iter().filter_map(|id| self.services.get(id));
+        let withdrawn = services()
+            .try_for_each(|service| mirror.remove_service(&service.key))
+            .and_then(|()| {
+                let mut servers = services().flat_map(|service| &service.servers);
+                servers.try_for_each(|server| withdraw(server, mirror))
+            });
+        if let Err(error) = withdrawn {
+            // What can't be written back either shows the next restart.
+            for service in services() {
+                for server in &service.servers {
+                    let _ = mirror.set_server(server.index, &server.record);
+                }
+                let _ = mirror.set_service(&service.key, &service.record);
+            }
+            return Err(error.into());
+        }
+        for id in ids {
+            let Some(service) = self.services.remove(id) else {
+                continue;
+            };
+            self.release_plan(&service.record);
+            self.service_indices.give(service.record.id, 1);
+            for server in service.servers {
+                self.bury(*id, server);
+            }
+            for removed in self.removed.iter_mut().filter(|r| r.id == *id) {
+                removed.alone = true;
+            }
         }
         Ok(())
     }
@@ -323,55 +371,88 @@ impl Director {
         if service.servers.len() >= MAX_SERVERS {
             return Err(ControlError::Invalid);
         }
-        let mut edited = service.clone();
+        let edited = service.clone();
         // The kernel revives a server that is still in its trash, counters and all.
         let revived = self
             .removed
             .iter()
             .position(|r| r.id == *id && r.server.is_at(config.address, config.port));
-        let index = match revived {
-            Some(at) => self.removed[at].server.index,
-            None => {
-                let index = self
-                    .server_indices
-                    .take(1)
-                    .ok_or_else(|| full("real servers", "--servers"))?;
-                if let Err(error) = mirror.reset_server(index) {
-                    self.server_indices.give(index, 1);
-                    return Err(error.into());
-                }
-                index
-            }
-        };
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut record = plan::server_record(&config, &edited, self.sequence);
-        let mut zero = ServerStats::default();
         if let Some(at) = revived {
-            record.hop = self.removed[at].server.record.hop;
-            record.tunnel_source = self.removed[at].server.record.tunnel_source;
-            record.gateway = self.removed[at].server.record.gateway;
-            zero = self.removed[at].server.zero;
+            return self.revive_server(edited, config, at, mirror);
         }
+        let index = self
+            .server_indices
+            .take(1)
+            .ok_or_else(|| full("real servers", "--servers"))?;
+        let record = plan::server_record(&config, &edited, self.sequence.wrapping_add(1));
+        let server = Server {
+            index,
+            config,
+            record,
+            zero: ServerStats::default(),
+        };
+        let added = match mirror.reset_server(index) {
+            Ok(()) => self.put_first(edited, server, &ServerRecord::default(), mirror),
+            Err(error) => Err(error.into()),
+        };
+        if added.is_err() {
+            self.server_indices.give(index, 1);
+        }
+        added
+    }
+
+    /// Adds a server that is in the trash, as `__ip_vs_update_dest` does.
+    fn revive_server<M: Mirror>(
+        &mut self,
+        mut service: Service,
+        config: RealServer,
+        at: usize,
+        mirror: &mut M,
+    ) -> Result<(), ControlError> {
+        let Removed {
+            server: old, alone, ..
+        } = self.removed[at].clone();
+        let counted = mirror.stats(old.index)?;
+        let fresh = plan::server_record(&config, &service, self.sequence.wrapping_add(1));
+        let record = revised(fresh, &old.record);
+        if lifts_overload(&record, &old.record) {
+            mirror.clear_overload(old.index)?;
+        }
+        // In the service that it left it goes on counting; to another one it comes with nothing.
+        let zero = if alone {
+            counted
+        } else {
+            service.past = subtract(service.past, subtract(counted, old.zero));
+            old.zero
+        };
+        let server = Server {
+            index: old.index,
+            config,
+            record,
+            zero,
+        };
+        self.put_first(service, server, &old.record, mirror)?;
+        self.removed.remove(at);
+        Ok(())
+    }
+
+    /// Makes `server` the newest of `service`; `before` is what its record was.
+    fn put_first<M: Mirror>(
+        &mut self,
+        mut service: Service,
+        server: Server,
+        before: &ServerRecord,
+        mirror: &mut M,
+    ) -> Result<(), ControlError> {
+        let (id, index, record) = (service.config.id, server.index, server.record);
+        service.servers.insert(0, server);
         mirror.set_server(index, &record)?;
-        edited.servers.insert(
-            0,
-            Server {
-                index,
-                config,
-                record,
-                zero,
-            },
-        );
-        if let Err(error) = self.replan(edited, plan::Cause::Added, mirror) {
-            if revived.is_none() {
-                self.server_indices.give(index, 1);
-            }
+        if let Err(error) = self.replan(service, plan::Cause::Added, mirror) {
+            let _ = mirror.set_server(index, before);
             return Err(error);
         }
-        self.owners.insert(index, *id);
-        if let Some(at) = revived {
-            self.removed.swap_remove(at);
-        }
+        self.owners.insert(index, id);
+        self.sequence = record.sequence;
         Ok(())
     }
 
@@ -390,29 +471,25 @@ impl Director {
             .position(config.address, config.port)
             .ok_or(ControlError::NoSuchDestination)?;
         let mut edited = service.clone();
-        let old = &service.servers[at];
-        let fresh = plan::server_record(&config, service, old.record.sequence);
         let server = &mut edited.servers[at];
-        server.record = ServerRecord {
-            hop: old.record.hop,
-            tunnel_source: old.record.tunnel_source,
-            gateway: old.record.gateway,
-            last_weight: if fresh.weight != 0 {
-                fresh.weight
-            } else {
-                old.record.last_weight
-            },
-            flags: fresh.flags | (old.record.flags & server_flag::GATEWAY_IPV6),
-            ..fresh
-        };
+        let (index, old) = (server.index, server.record);
+        let record = revised(plan::server_record(&config, service, old.sequence), &old);
+        server.record = record;
         server.config = config;
-        let index = server.index;
-        let record = server.record;
         mirror.set_server(index, &record)?;
-        if record.upper == 0 || record.upper > old.record.upper {
-            mirror.clear_overload(index)?;
+        let lifted = if lifts_overload(&record, &old) {
+            mirror.clear_overload(index)
+        } else {
+            Ok(())
+        };
+        let done = match lifted {
+            Ok(()) => self.replan(edited, plan::Cause::Edited, mirror),
+            Err(error) => Err(error.into()),
+        };
+        if done.is_err() {
+            let _ = mirror.set_server(index, &old);
         }
-        self.replan(edited, plan::Cause::Edited, mirror)
+        done
     }
 
     fn delete_server<M: Mirror>(
@@ -433,16 +510,18 @@ impl Director {
         let server = edited.servers.remove(at);
         let counted = subtract(mirror.stats(server.index)?, server.zero);
         edited.past = sum(edited.past, counted);
-        self.replan(edited, plan::Cause::Removed(at), mirror)?;
-        self.retire_server(*id, server, mirror)
+        withdraw(&server, mirror)?;
+        if let Err(error) = self.replan(edited, plan::Cause::Removed(at), mirror) {
+            let _ = mirror.set_server(server.index, &server.record);
+            return Err(error);
+        }
+        self.bury(*id, server);
+        Ok(())
     }
 
     fn clear<M: Mirror>(&mut self, mirror: &mut M) -> Result<(), ControlError> {
         let ids: Vec<ServiceId> = self.services.keys().copied().collect();
-        for id in ids {
-            self.delete_service(&id, mirror)?;
-        }
-        Ok(())
+        self.delete_services(&ids, mirror)
     }
 
     fn zero<M: Mirror>(
@@ -455,12 +534,17 @@ impl Director {
         {
             return Err(ControlError::NoSuchService);
         }
-        for (key, service) in &mut self.services {
-            if id.is_none_or(|id| id == key) {
-                service.past = ServerStats::default();
-                for server in &mut service.servers {
-                    server.zero = mirror.stats(server.index)?;
-                }
+        let chosen = |key: &ServiceId| id.is_none_or(|id| id == key);
+        let mut now = HashMap::new();
+        for (_, service) in self.services.iter().filter(|(key, _)| chosen(key)) {
+            for server in &service.servers {
+                now.insert(server.index, mirror.stats(server.index)?);
+            }
+        }
+        for (_, service) in self.services.iter_mut().filter(|(key, _)| chosen(key)) {
+            service.past = ServerStats::default();
+            for server in &mut service.servers {
+                server.zero = now.get(&server.index).copied().unwrap_or_default();
             }
         }
         Ok(())
@@ -523,8 +607,9 @@ impl Director {
         Ok(())
     }
 
-    /// Gives back the indices of removed servers that no connection refers to any more, and what
-    /// earlier plans held. To be called now and then, at least a packet's time apart.
+    /// Gives back the indices of servers removed before the last call that no connection refers to
+    /// any more, and what earlier plans held. To be called now and then, at least a packet's time
+    /// apart.
     ///
     /// # Errors
     ///
@@ -538,31 +623,33 @@ impl Director {
         ] {
             lines.settle();
         }
-        let mut kept = Vec::new();
-        for removed in std::mem::take(&mut self.removed) {
-            if mirror.references(removed.server.index)? == 0 {
-                mirror.set_server(removed.server.index, &ServerRecord::default())?;
-                self.server_indices.give(removed.server.index, 1);
-                self.owners.remove(&removed.server.index);
-            } else {
-                kept.push(removed);
+        let mut at = 0;
+        while at < self.removed.len() {
+            let removed = &mut self.removed[at];
+            let index = removed.server.index;
+            // A packet that chose the server before it was removed has counted itself by now.
+            let rested = std::mem::replace(&mut removed.rested, true);
+            if !rested || mirror.references(index)? != 0 {
+                at += 1;
+                continue;
             }
+            mirror.set_server(index, &ServerRecord::default())?;
+            self.server_indices.give(index, 1);
+            self.owners.remove(&index);
+            self.removed.remove(at);
         }
-        self.removed = kept;
         Ok(())
     }
 
-    /// Takes a server out of service; its record stays while connections refer to it.
-    fn retire_server<M: Mirror>(
-        &mut self,
-        id: ServiceId,
-        mut server: Server,
-        mirror: &mut M,
-    ) -> Result<(), ControlError> {
+    /// Keeps a server that was withdrawn while connections refer to it.
+    fn bury(&mut self, id: ServiceId, mut server: Server) {
         server.record.flags &= !server_flag::AVAILABLE;
-        mirror.set_server(server.index, &server.record)?;
-        self.removed.push(Removed { id, server });
-        Ok(())
+        self.removed.push(Removed {
+            id,
+            server,
+            alone: !self.services.contains_key(&id),
+            rested: false,
+        });
     }
 
     /// Writes the slots and the table of `edited`, then its record, and gives the old ones back.
@@ -687,6 +774,35 @@ impl Server {
     fn is_at(&self, address: IpAddr, port: u16) -> bool {
         self.config.address == address && self.config.port == port
     }
+}
+
+/// Writes that a server takes no more packets.
+fn withdraw<M: Mirror>(server: &Server, mirror: &mut M) -> Result<(), MirrorError> {
+    let mut record = server.record;
+    record.flags &= !server_flag::AVAILABLE;
+    mirror.set_server(server.index, &record)
+}
+
+/// The record `fresh` with what the server's record before, `old`, knew besides its configuration.
+fn revised(fresh: ServerRecord, old: &ServerRecord) -> ServerRecord {
+    ServerRecord {
+        hop: old.hop,
+        tunnel_source: old.tunnel_source,
+        gateway: old.gateway,
+        last_weight: if fresh.weight != 0 {
+            fresh.weight
+        } else {
+            old.last_weight
+        },
+        flags: fresh.flags | (old.flags & server_flag::GATEWAY_IPV6),
+        ..fresh
+    }
+}
+
+/// True when the change of thresholds lets an overloaded server take connections again
+/// (`__ip_vs_update_dest`).
+fn lifts_overload(new: &ServerRecord, old: &ServerRecord) -> bool {
+    new.upper == 0 || new.upper > old.upper
 }
 
 /// `a + b`, counter by counter.
@@ -816,7 +932,8 @@ fn check_server(id: &ServiceId, config: &RealServer) -> Result<RealServer, Contr
     }
     let unicast = match config.address {
         IpAddr::V4(address) => {
-            !address.is_multicast() && !address.is_broadcast() && !address.is_unspecified()
+            // All of 0.0.0.0/8 counts as broadcast to the kernel (`inet_addr_type`).
+            !address.is_multicast() && !address.is_broadcast() && address.octets()[0] != 0
         }
         IpAddr::V6(address) => {
             !address.is_multicast() && !address.is_unspecified() && !address.is_unicast_link_local()

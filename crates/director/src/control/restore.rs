@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use super::{Capacity, Director, Mirror, MirrorError, Removed, Server, Service, words_address};
+use super::{Capacity, Director, Mirror, MirrorError, Server, Service, words_address};
 use crate::{
     model::{
         ForwardingMethod, Persistence, Protocol, RealServer, SchedulerFlags, ServiceId, TunnelType,
@@ -59,10 +59,8 @@ impl Director {
                 record,
                 zero: ServerStats::default(),
             };
-            match director.retire_server(id, server, mirror) {
-                Ok(()) => {}
-                Err(error) => return Err(MirrorError(error.to_string())),
-            }
+            super::withdraw(&server, mirror)?;
+            director.bury(id, server);
         }
         Ok(director)
     }
@@ -140,7 +138,7 @@ impl Director {
     pub fn removed(&self) -> impl Iterator<Item = (ServiceId, u32)> {
         self.removed
             .iter()
-            .map(|Removed { id, server }| (*id, server.index))
+            .map(|removed| (removed.id, removed.server.index))
     }
 }
 

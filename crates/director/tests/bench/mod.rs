@@ -177,7 +177,7 @@ impl Bench {
         let mut tables = NativeTables::new(CAPACITY);
         let link = LinkRecord {
             mac: DIRECTOR_MAC,
-            pad: 0,
+            ..LinkRecord::default()
         };
         tables.links.insert(FRONT, link);
         tables.links.insert(BACK, link);
