@@ -25,7 +25,7 @@ use std::{
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Query, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, FromRequest, Query, Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -132,10 +132,10 @@ async fn services<P: Plane>(State(shell): Shared<P>) -> Result<Json<Vec<ServiceV
 async fn changes<P: Plane>(
     State(shell): Shared<P>,
     query: Result<Query<ChangesQuery>, axum::extract::rejection::QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Json<Applied>, ApiError> {
     let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let body = body.map_err(|error| ApiError::new(error.status(), error.body_text()))?;
+    let body = read_body(request).await?;
     blocking(move || {
         let changes: Vec<Change> = serde_json::from_slice(&body)
             .map_err(|error| ApiError::bad_request(format!("not a list of changes: {error}")))?;
@@ -153,6 +153,19 @@ async fn changes<P: Plane>(
         }
     })
     .await
+}
+
+/// Reads a body, unless it is too large by its own account.
+async fn read_body(request: Request) -> Result<Bytes, ApiError> {
+    let told = request.headers().get(header::CONTENT_LENGTH);
+    let length = told.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > BODY_LIMIT as u64) {
+        let text = format!("more than {BODY_LIMIT} bytes; send changes in several requests");
+        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    Bytes::from_request(request, &())
+        .await
+        .map_err(|error| ApiError::new(error.status(), error.body_text()))
 }
 
 async fn connections<P: Plane>(State(shell): Shared<P>) -> Result<Response, ApiError> {
