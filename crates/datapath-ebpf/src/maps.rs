@@ -9,9 +9,9 @@ use pointsman_director::{
     Scratch,
     reason::REASONS,
     record::{
-        ConnectionRecord, EventRecord, FlowKey, FlowKey4, LinkRecord, ReplyRecord, SchedulerState,
-        ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
-        TableLine,
+        self, ConnectionRecord, EventRecord, FlowKey, FlowKey4, LinkRecord, ReplyRecord,
+        SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord,
+        Settings, SlotLine, TableLine,
     },
 };
 
@@ -48,9 +48,9 @@ pub static COUNTS: Array<ServerCounts, 1024> = Array::new();
 /// Traffic of real servers.
 #[btf_map]
 pub static STATS: PerCpuArray<ServerStats, 1024> = PerCpuArray::new();
-/// Attached devices.
+/// Attached devices, each at its index modulo the size.
 #[btf_map]
-pub static LINKS: HashMap<u32, LinkRecord, 256> = HashMap::new();
+pub static LINKS: Array<LinkRecord, { record::LINKS as usize }> = Array::new();
 /// What holds for every service.
 #[btf_map]
 pub static SETTINGS: Array<Settings, 1> = Array::new();
@@ -66,6 +66,14 @@ pub static EVENTS: RingBuf<EventRecord, { 1 << 19 }> = RingBuf::new();
 /// Time (nanoseconds) and chance of the differential test; read only when [`TESTING`] is set.
 #[btf_map]
 pub static TEST: Array<u64, 2> = Array::new();
+
+/// The kernel's time at the last sweep, nanoseconds: what the daemon compares expiries with.
+#[btf_map]
+pub static CLOCK: Array<u64, 1> = Array::new();
+
+/// Nanoseconds of a jiffy, set by the loader.
+#[unsafe(no_mangle)]
+pub static TICK: Global<u64> = Global::new(4_000_000);
 
 /// Not 0 while the loader wants time and chance from [`TEST`].
 #[unsafe(no_mangle)]

@@ -47,6 +47,13 @@ impl SkbFrame {
         Self { context }
     }
 
+    /// Bytes of the frame.
+    #[inline(always)]
+    pub fn length(&self) -> u32 {
+        // SAFETY: the context is the program's own.
+        unsafe { (*self.context).len }
+    }
+
     #[inline(always)]
     fn pointer<T: Wire>(&self, offset: u32) -> Option<*mut T> {
         // SAFETY: the context is the program's own.
@@ -72,9 +79,8 @@ impl Frame for SkbFrame {
     const RESOLVES: bool = true;
 
     #[inline(always)]
-    fn length(&self) -> u32 {
-        // SAFETY: the context is the program's own.
-        unsafe { (*self.context).len }
+    fn holds(&self, bytes: u32) -> bool {
+        self.length() >= bytes
     }
 
     #[inline(always)]

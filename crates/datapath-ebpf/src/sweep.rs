@@ -51,15 +51,27 @@ unsafe extern "C" fn expire6(
     0
 }
 
-/// Ends every connection whose time is over, by the clock in its argument; returns how many.
+/// Notes the time. With its first argument not 0 also ends every connection whose time is over, or
+/// will be in as many nanoseconds as the second says, and returns how many.
 #[raw_tracepoint]
 pub fn sweep(context: RawTracePointContext) -> i32 {
     let env = Kernel {
         context: context.as_ptr(),
     };
-    // Raw tracepoints may not read the coarse clock: the daemon passes it.
-    // SAFETY: the daemon runs the program with one argument.
-    let now = unsafe { *context.as_ptr().cast::<u64>() };
+    let now = env.now();
+    if let Some(clock) = maps::CLOCK.get_ptr_mut(0) {
+        // SAFETY: one word, written by sweeps only.
+        unsafe { clock.write_volatile(now) };
+    }
+    // SAFETY: the daemon runs the program with two arguments.
+    let (sweeping, ahead) = unsafe {
+        let arguments = context.as_ptr().cast::<u64>();
+        (*arguments, *arguments.add(1))
+    };
+    if sweeping == 0 {
+        return 0;
+    }
+    let now = now + ahead;
     let mut state = Sweep {
         now,
         ended: env.opaque(0) as u64,

@@ -15,29 +15,37 @@ use crate::packet;
 /// A frame under XDP: complete checksums, tags in the frame.
 pub struct XdpFrame {
     context: *mut xdp_md,
-    length: u32,
 }
 
 impl XdpFrame {
     #[inline(always)]
     pub fn new(context: &XdpContext) -> Self {
-        // SAFETY: the context is the program's own.
-        let length = unsafe { bpf_xdp_get_buff_len(context.ctx) } as u32;
         Self {
             context: context.ctx,
-            length,
+        }
+    }
+
+    /// Bytes of the frame.
+    #[inline(always)]
+    pub fn length(&self) -> u32 {
+        // SAFETY: the context is the program's own.
+        unsafe { bpf_xdp_get_buff_len(self.context) as u32 }
+    }
+
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: the context is the program's own.
+        unsafe {
+            (
+                packet::packet_bound::<{ offset_of!(xdp_md, data) }>(self.context.cast()),
+                packet::packet_bound::<{ offset_of!(xdp_md, data_end) }>(self.context.cast()),
+            )
         }
     }
 
     #[inline(always)]
     fn pointer<T: Wire>(&self, offset: u32) -> Option<*mut T> {
-        // SAFETY: the context is the program's own.
-        let (data, end) = unsafe {
-            (
-                packet::packet_bound::<{ offset_of!(xdp_md, data) }>(self.context.cast()),
-                packet::packet_bound::<{ offset_of!(xdp_md, data_end) }>(self.context.cast()),
-            )
-        };
+        let (data, end) = self.bounds();
         packet::packet_pointer(data, end, offset)
     }
 }
@@ -47,8 +55,12 @@ impl Frame for XdpFrame {
     const RESOLVES: bool = false;
 
     #[inline(always)]
-    fn length(&self) -> u32 {
-        self.length
+    fn holds(&self, bytes: u32) -> bool {
+        let (data, end) = self.bounds();
+        // Only a frame in several buffers has more than lies between the bounds.
+        // SAFETY: the context is the program's own.
+        data + bytes as usize <= end
+            || unsafe { bpf_xdp_get_buff_len(self.context) } as u32 >= bytes
     }
 
     #[inline(always)]
@@ -165,7 +177,6 @@ impl Frame for XdpFrame {
 impl XdpFrame {
     #[inline(always)]
     fn move_head(&mut self, by: i32) -> bool {
-        self.length = self.length.wrapping_sub(by as u32);
         // SAFETY: the context is the program's own; no view outlives `&mut self`.
         unsafe { bpf_xdp_adjust_head(self.context, by) == 0 }
     }

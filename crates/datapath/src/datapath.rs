@@ -8,7 +8,7 @@ use std::{
 use pointsman_director::{
     Reason,
     control::{Capacity, Records},
-    record::{ConnectionRecord, FlowKey, LinkRecord, ServerCounts, Settings},
+    record::{ConnectionRecord, FlowKey, ServerCounts, Settings},
 };
 use pointsman_linux::netlink::{Link, Netlink};
 use pointsman_wire::Mac;
@@ -138,10 +138,7 @@ impl Datapath {
     ///
     /// When the map can't be written.
     pub fn set_link(&self, ifindex: u32, mac: Mac) -> Result<(), Error> {
-        self.object
-            .maps
-            .links
-            .set(ifindex, LinkRecord { mac, pad: 0 })
+        crate::object::set_link(&self.object.maps, ifindex, mac)
     }
 
     /// Where the director's records go.
@@ -198,10 +195,25 @@ impl Datapath {
     /// When the program can't be run.
     pub fn sweep(&self) -> Result<u32, Error> {
         let program = self.object.program_fd(SWEEP)?;
-        bpf::run_with_argument(program, coarse_clock()).map_err(|source| Error::Run {
+        bpf::run_with_arguments(program, [1, 0]).map_err(|source| Error::Run {
             name: SWEEP,
             source,
         })
+    }
+
+    /// The time by the programs' clock, nanoseconds: what [`ConnectionRecord::expires`] is compared
+    /// with. It moves once a tick.
+    ///
+    /// # Errors
+    ///
+    /// When the program can't be run.
+    pub fn now(&self) -> Result<u64, Error> {
+        let program = self.object.program_fd(SWEEP)?;
+        bpf::run_with_arguments(program, [0, 0]).map_err(|source| Error::Run {
+            name: SWEEP,
+            source,
+        })?;
+        Ok(self.object.maps.clock.get(0)?.unwrap_or(0))
     }
 
     /// The descriptor that becomes readable when [`Datapath::next_event`] has something.
@@ -220,17 +232,6 @@ fn find_link(name: &str) -> Result<Link, Error> {
     Netlink::new()
         .and_then(|mut netlink| netlink.link_by_name(name))
         .map_err(|error| failed(error.to_string()))
-}
-
-/// The clock of the programs, nanoseconds.
-pub(crate) fn coarse_clock() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the structure is ours to be written.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Connections, read in batches.

@@ -12,11 +12,12 @@ use aya::{
     programs::{Program, ProgramError, RawTracePoint, SchedClassifier, Xdp},
 };
 use pointsman_director::record::{
-    ConnectionRecord, FlowKey, FlowKey4, LAYOUT, LinkRecord, ReplyRecord, SchedulerState,
+    ConnectionRecord, FlowKey, FlowKey4, LAYOUT, LINKS, LinkRecord, ReplyRecord, SchedulerState,
     ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
     TableLine,
 };
 use pointsman_linux::bpffs;
+use pointsman_wire::Mac;
 
 use crate::{Options, error::Error, map::TypedMap};
 
@@ -59,6 +60,7 @@ pub struct Maps {
     pub(crate) links: TypedMap<u32, LinkRecord>,
     pub(crate) settings: TypedMap<u32, Settings>,
     pub(crate) reasons: TypedMap<u32, u64>,
+    pub(crate) clock: TypedMap<u32, u64>,
     pub(crate) test: TypedMap<u32, u64>,
 }
 
@@ -128,6 +130,8 @@ impl Object {
         loader.verifier_log_level(VerifierLogLevel::STATS);
         set_sizes(&mut loader, options);
         let mut origin = Origin::Fresh;
+        let tick = tick();
+        loader.override_global("TICK", &tick, true);
         if let Some(pins) = pins {
             let there = PINNED
                 .iter()
@@ -253,6 +257,41 @@ pub(crate) fn program_fd<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<Borro
     Ok(fd.as_fd())
 }
 
+/// Gives a device its place. Two devices whose indices are the same modulo the table's size can't
+/// both be attached to.
+pub(crate) fn set_link(maps: &Maps, ifindex: u32, mac: Mac) -> Result<(), Error> {
+    let place = ifindex % LINKS;
+    let old = maps.links.get(place)?.unwrap_or_default();
+    if old.ifindex != 0 && old.ifindex != ifindex {
+        let text = format!("its place is taken by device {}, see LINKS", old.ifindex);
+        let source = io::Error::new(io::ErrorKind::AlreadyExists, text);
+        return Err(Error::Map {
+            map: "LINKS",
+            call: "place of a device",
+            source,
+        });
+    }
+    maps.links.set(
+        place,
+        LinkRecord {
+            ifindex,
+            mac,
+            pad: 0,
+        },
+    )
+}
+
+/// Nanoseconds of a jiffy: the grain of the coarse clocks.
+pub(crate) fn tick() -> u64 {
+    let mut grain = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the structure is ours to be written.
+    unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut grain) };
+    grain.tv_nsec as u64
+}
+
 /// Name of the XDP program.
 pub(crate) const XDP: &str = "director_xdp";
 /// Name of the tc program.
@@ -291,6 +330,7 @@ impl Maps {
             links: typed(ebpf, "LINKS")?,
             settings: typed(ebpf, "SETTINGS")?,
             reasons: typed(ebpf, "REASON_COUNTS")?,
+            clock: typed(ebpf, "CLOCK")?,
             test: typed(ebpf, "TEST")?,
         })
     }

@@ -5,7 +5,7 @@
 
 use pointsman_director::{
     Reason,
-    record::{ConnectionRecord, FlowKey, LinkRecord, ReplyRecord},
+    record::{ConnectionRecord, FlowKey, ReplyRecord},
 };
 use pointsman_wire::Mac;
 
@@ -77,10 +77,7 @@ impl Trial {
     ///
     /// When the map can't be written.
     pub fn set_link(&self, ifindex: u32, mac: Mac) -> Result<(), Error> {
-        self.object
-            .maps
-            .links
-            .set(ifindex, LinkRecord { mac, pad: 0 })
+        crate::object::set_link(&self.object.maps, ifindex, mac)
     }
 
     /// Where the director's records go.
@@ -111,15 +108,17 @@ impl Trial {
         Ok(run)
     }
 
-    /// Ends connections whose time is over at `now`; returns how many.
+    /// Ends connections whose time is over at the time set; returns how many.
     ///
     /// # Errors
     ///
     /// When the program can't be run.
-    pub fn sweep(&self, now: u64) -> Result<u32, Error> {
-        bpf::run_with_argument(self.object.program_fd(SWEEP)?, now).map_err(|source| Error::Run {
-            name: SWEEP,
-            source,
+    pub fn sweep(&self) -> Result<u32, Error> {
+        bpf::run_with_arguments(self.object.program_fd(SWEEP)?, [1, 0]).map_err(|source| {
+            Error::Run {
+                name: SWEEP,
+                source,
+            }
         })
     }
 

@@ -352,7 +352,7 @@ fn address_frame<F: Frame>(frame: &mut F, hop: &NextHop, reason: Reason) -> Verd
     let Some(ethernet) = frame.view_mut::<Ethernet>(0) else {
         return Verdict::of(Reason::Malformed);
     };
-    ethernet.destination = hop.destination;
-    ethernet.source = hop.source;
+    ethernet.destination.set(&hop.destination);
+    ethernet.source.set(&hop.source);
     Verdict::forward(reason, hop.ifindex)
 }

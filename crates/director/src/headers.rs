@@ -119,11 +119,10 @@ pub fn parse<F: Frame>(frame: &F, h: &mut Headers) -> Result<(), Reason> {
         }
     }
     h.tags = tags + frame.tags_outside();
-    let available = frame.length().saturating_sub(offset);
     if ethertype == ethernet::IPV4.to_be() {
-        parse_ipv4(frame, offset, available, false, h)
+        parse_ipv4(frame, offset, 0, false, h)
     } else if ethertype == ethernet::IPV6.to_be() {
-        parse_ipv6(frame, offset, available, false, h)
+        parse_ipv6(frame, offset, 0, false, h)
     } else {
         Err(Reason::NotIp)
     }
@@ -148,7 +147,8 @@ fn is_tag(ethertype: u16) -> bool {
     ethertype == ethernet::VLAN.to_be() || ethertype == ethernet::QINQ.to_be()
 }
 
-/// `available` bytes lie from `offset` to the end of what is to be read.
+/// Of a quoted packet, `available` bytes lie from `offset` to the end of the quote; other packets
+/// have to lie in the frame as a whole.
 #[inline(always)]
 fn parse_ipv4<F: Frame>(
     frame: &F,
@@ -163,7 +163,7 @@ fn parse_ipv4<F: Frame>(
     if ip.version() != 4 || header < Ipv4::LEN || total < header {
         return Err(Reason::Malformed);
     }
-    if total > available && !quoted {
+    if !quoted && !frame.holds(offset + total) {
         return Err(Reason::Malformed);
     }
     if ip.is_fragment() && (!quoted || ip.fragment.get() & Ipv4::OFFSET != 0) {
@@ -196,7 +196,7 @@ fn parse_ipv6<F: Frame>(
 ) -> Result<(), Reason> {
     let ip = frame.view::<Ipv6>(offset).ok_or(Reason::Malformed)?;
     let total = ip.payload_length.get() as u32 + Ipv6::LEN;
-    if ip.version() != 6 || (total > available && !quoted) {
+    if ip.version() != 6 || (!quoted && !frame.holds(offset + total)) {
         return Err(Reason::Malformed);
     }
     set_address(&mut h.flow.source, &ip.source);

@@ -358,8 +358,8 @@ impl Frame for NativeFrame {
     const TAGS_IN_FRAME: bool = true;
     const RESOLVES: bool = false;
 
-    fn length(&self) -> u32 {
-        self.bytes.len() as u32
+    fn holds(&self, bytes: u32) -> bool {
+        self.bytes.len() >= bytes as usize
     }
 
     fn ifindex(&self) -> u32 {

@@ -84,7 +84,7 @@ fn decide<F: Frame, T: Tables, E: Env>(
 fn is_for_us<F: Frame, T: Tables>(frame: &F, tables: &T) -> Result<(), Reason> {
     let link = tables.link(frame.ifindex()).ok_or(Reason::NotForUs)?;
     let ethernet = frame.view::<Ethernet>(0).ok_or(Reason::Malformed)?;
-    if ethernet.destination == link.mac {
+    if ethernet.destination.is(&link.mac) {
         Ok(())
     } else {
         Err(Reason::NotForUs)

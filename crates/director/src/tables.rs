@@ -24,8 +24,8 @@ pub trait Frame {
     /// True when the hook can have the kernel find a missing link-layer address.
     const RESOLVES: bool;
 
-    /// Bytes of the frame, Ethernet header included.
-    fn length(&self) -> u32;
+    /// True when the frame has at least `bytes`, Ethernet header included.
+    fn holds(&self, bytes: u32) -> bool;
 
     /// Index of the device it came in by.
     fn ifindex(&self) -> u32;

@@ -112,4 +112,45 @@ impl Mac {
     pub const fn is_group(&self) -> bool {
         self.0[0] & 1 != 0
     }
+
+    /// Takes the value of `other`.
+    #[cfg(not(target_arch = "bpf"))]
+    #[inline(always)]
+    pub fn set(&mut self, other: &Self) {
+        *self = *other;
+    }
+
+    /// True when both are the same address.
+    #[cfg(not(target_arch = "bpf"))]
+    #[inline(always)]
+    pub fn is(&self, other: &Self) -> bool {
+        self == other
+    }
+
+    /// Takes the value of `other`.
+    #[cfg(target_arch = "bpf")]
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    pub fn set(&mut self, other: &Self) {
+        let (from, to) = (other.0.as_ptr(), self.0.as_mut_ptr());
+        // SAFETY: six readable and six writable bytes; unaligned access as in `Be32::raw`. Two
+        // stores instead of six.
+        unsafe {
+            *to.cast::<u32>() = *from.cast::<u32>();
+            *to.add(4).cast::<u16>() = *from.add(4).cast::<u16>();
+        }
+    }
+
+    /// True when both are the same address.
+    #[cfg(target_arch = "bpf")]
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    pub fn is(&self, other: &Self) -> bool {
+        let (a, b) = (self.0.as_ptr(), other.0.as_ptr());
+        // SAFETY: six readable bytes each; unaligned access as in `Be32::raw`.
+        unsafe {
+            *a.cast::<u32>() == *b.cast::<u32>()
+                && *a.add(4).cast::<u16>() == *b.add(4).cast::<u16>()
+        }
+    }
 }

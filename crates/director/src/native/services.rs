@@ -198,6 +198,7 @@ pub const fn server_mac(number: u64) -> Mac {
 /// The record of the device that frames come in by.
 pub const fn link() -> LinkRecord {
     LinkRecord {
+        ifindex: 1,
         mac: DIRECTOR_MAC,
         pad: 0,
     }
