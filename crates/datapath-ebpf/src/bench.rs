@@ -60,18 +60,21 @@ mod turn {
 
     /// Nothing: what a test run costs by itself.
     #[xdp(frags)]
+    #[inline(always)]
     pub fn bench_noop(_context: XdpContext) -> u32 {
         xdp_action::XDP_PASS
     }
 
     /// Prepares and restores the frame without processing it.
     #[xdp(frags)]
+    #[inline(always)]
     pub fn bench_restore(context: XdpContext) -> u32 {
         turn(context, false)
     }
 
     /// Processes the frame and restores it.
     #[xdp(frags)]
+    #[inline(always)]
     pub fn bench_director(context: XdpContext) -> u32 {
         turn(context, true)
     }

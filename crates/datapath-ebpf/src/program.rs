@@ -24,6 +24,7 @@ const TC_ACT_SHOT: i32 = 2;
 
 /// The director under XDP.
 #[xdp(frags)]
+#[inline(always)]
 pub fn director_xdp(context: XdpContext) -> u32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
         return xdp_action::XDP_PASS;
@@ -49,6 +50,7 @@ pub fn director_xdp(context: XdpContext) -> u32 {
 
 /// The director under tcx, or clsact on kernels before 6.6.
 #[classifier]
+#[inline(always)]
 pub fn director_tcx(context: TcContext) -> i32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
         return TCX_NEXT;

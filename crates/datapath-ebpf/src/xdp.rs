@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use pointsman_director::tables::Frame;
-use pointsman_wire::{Be16, Ethernet, VlanTag, Wire, checksum::Difference, ethernet};
+use pointsman_wire::{Be16, Be32, Ethernet, VlanTag, Wire, checksum::Difference, ethernet};
 
 use crate::packet;
 
@@ -147,29 +147,30 @@ impl Frame for XdpFrame {
     #[inline(always)]
     fn encapsulate(&mut self, bytes: u32, _outer_ipv6: bool, _inner_ipv6: bool) -> bool {
         // Tags were set to the next hop's before: at most one is left.
-        let Some(old) = self.view::<Ethernet>(0) else {
+        let Some(field) = self.view::<Be16>(12) else {
             return false;
         };
-        let header = *old;
-        if header.ethertype.raw() == ethernet::VLAN.to_be() {
-            let Some(tag) = self.view::<VlanTag>(14) else {
+        let ethertype = field.raw();
+        let mut tag = 0;
+        if ethertype == ethernet::VLAN.to_be() {
+            let Some(field) = self.view::<Be32>(14) else {
                 return false;
             };
-            let tag = *tag;
-            if !self.move_head(-(bytes as i32)) {
-                return false;
-            }
-            let Some(new) = self.view_mut::<VlanTag>(14) else {
-                return false;
-            };
-            *new = tag;
-        } else if !self.move_head(-(bytes as i32)) {
+            tag = field.raw();
+        }
+        if !self.move_head(-(bytes as i32)) {
             return false;
         }
-        let Some(new) = self.view_mut::<Ethernet>(0) else {
+        let Some(field) = self.view_mut::<Be16>(12) else {
             return false;
         };
-        *new = header;
+        field.set_raw(ethertype);
+        if ethertype == ethernet::VLAN.to_be() {
+            let Some(field) = self.view_mut::<Be32>(14) else {
+                return false;
+            };
+            field.set_raw(tag);
+        }
         true
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     },
     record::{
         Address, NextHop, SLOTS_PER_LINE, ServerRecord, ServerStats, ServiceKey, ServiceRecord,
-        Settings, SlotLine, TableLine, method, server_flag, service_flag,
+        Settings, SlotLine, TableLine, method, server_flag, service_flag, settings_flag,
     },
     schedule::Scheduler,
 };
@@ -208,6 +208,42 @@ impl Director {
     /// What the kernel would answer, [`ControlError::NotYet`] for what Pointsman can't do yet, and
     /// [`ControlError::DataPlane`] when a record can't be written.
     pub fn apply<M: Mirror>(
+        &mut self,
+        change: &Change,
+        mirror: &mut M,
+    ) -> Result<(), ControlError> {
+        // A service for every port is looked for only while there is one: the flag is raised before
+        // the first and lowered behind the last.
+        if matches!(change, Change::AddService { service } if is_for_every_port(&service.id)) {
+            self.set_any_port(true, mirror)?;
+        }
+        let result = self.carry_out(change, mirror);
+        if matches!(
+            change,
+            Change::AddService { .. } | Change::DeleteService { .. } | Change::Clear
+        ) {
+            let any = self.services.keys().any(is_for_every_port);
+            let lowered = self.set_any_port(any, mirror);
+            result.and(lowered.map_err(ControlError::from))
+        } else {
+            result
+        }
+    }
+
+    fn set_any_port<M: Mirror>(&mut self, any: bool, mirror: &mut M) -> Result<(), MirrorError> {
+        let mut settings = self.settings;
+        settings.flags &= !settings_flag::ANY_PORT;
+        if any {
+            settings.flags |= settings_flag::ANY_PORT;
+        }
+        if settings == self.settings {
+            Ok(())
+        } else {
+            self.set_settings(settings, mirror)
+        }
+    }
+
+    fn carry_out<M: Mirror>(
         &mut self,
         change: &Change,
         mirror: &mut M,
@@ -885,6 +921,11 @@ pub fn service_key(id: &ServiceId) -> ServiceKey {
             ipv6: u8::from(*ipv6),
         },
     }
+}
+
+/// True for a service that takes packets to all ports of its address.
+fn is_for_every_port(id: &ServiceId) -> bool {
+    matches!(id, ServiceId::Address { port: 0, .. })
 }
 
 fn full(what: &str, flag: &str) -> ControlError {

@@ -30,7 +30,8 @@ pub struct Target<'a> {
     pub settings: u32,
 }
 
-/// Sends the packet to its real server. `mtu` is set when the verdict is [`Reason::TooBig`].
+/// Sends the packet to its real server. `mtu` is set when the verdict is [`Reason::TooBig`];
+/// `identification` counts the outer headers that carry one.
 #[inline(always)]
 pub fn forward<F: Frame, E: Env>(
     frame: &mut F,
@@ -38,6 +39,7 @@ pub fn forward<F: Frame, E: Env>(
     h: &Headers,
     target: &Target<'_>,
     mtu: &mut u32,
+    identification: &mut u32,
 ) -> Verdict {
     let server = target.server;
     let hop = &server.hop;
@@ -64,7 +66,15 @@ pub fn forward<F: Frame, E: Env>(
         return Verdict::of(reason);
     }
     let mut verdict = match target.method {
-        method::TUNNEL => tunnel(frame, env, h, server, outer_ipv6, target.settings),
+        method::TUNNEL => tunnel(
+            frame,
+            env,
+            h,
+            server,
+            outer_ipv6,
+            target.settings,
+            identification,
+        ),
         method::MASQUERADE => masquerade(frame, h, server, target.port),
         _ => direct(frame, h, hop),
     };
@@ -102,6 +112,7 @@ fn tunnel<F: Frame, E: Env>(
     server: &ServerRecord,
     outer_ipv6: bool,
     settings: u32,
+    identification: &mut u32,
 ) -> Verdict {
     if let Err(reason) = age(frame, h) {
         return Verdict::of(reason);
@@ -154,7 +165,7 @@ fn tunnel<F: Frame, E: Env>(
         let id = if dont_fragment {
             0
         } else {
-            env.random() as u16
+            identify(env, identification)
         };
         let Some(outer) = frame.view_mut::<Ipv4>(at) else {
             return Verdict::of(Reason::NoHeadroom);
@@ -196,6 +207,18 @@ fn tunnel<F: Frame, E: Env>(
         field.set(ethertype);
     }
     address_frame(frame, hop, Reason::Tunnel)
+}
+
+/// The identification of an outer header that may be fragmented: each processor counts on from a
+/// start of its own.
+#[inline(always)]
+fn identify<E: Env>(env: &E, identification: &mut u32) -> u16 {
+    if *identification == 0 {
+        *identification = env.random();
+    }
+    let id = *identification;
+    *identification = id.wrapping_add(1);
+    id as u16
 }
 
 /// Two bytes as the word they make in memory.

@@ -35,6 +35,8 @@ pub struct Scratch {
     pub gateway: Address,
     /// 1 when `gateway` is IPv6.
     pub gateway_ipv6: u32,
+    /// Identification of the next outer IPv4 header that needs one; 0 before the first.
+    pub identification: u32,
     /// The largest packet that would have fitted, bytes; for [`Reason::TooBig`].
     pub mtu: u32,
 }
@@ -157,7 +159,14 @@ pub(crate) fn send<F: Frame, E: Env>(
     target: &Target<'_>,
     s: &mut Scratch,
 ) -> Verdict {
-    let verdict = forward::forward(frame, env, &s.headers, target, &mut s.mtu);
+    let verdict = forward::forward(
+        frame,
+        env,
+        &s.headers,
+        target,
+        &mut s.mtu,
+        &mut s.identification,
+    );
     if F::RESOLVES && verdict.unresolved != 0 {
         s.gateway = target.server.gateway;
         s.gateway_ipv6 = u32::from(target.server.flags & server_flag::GATEWAY_IPV6 != 0);
@@ -175,7 +184,8 @@ fn begin<F: Frame, T: Tables, E: Env>(
     s: &mut Scratch,
     now: u64,
 ) -> Verdict {
-    let service = attempt!(find_service(tables, &s.headers.flow).ok_or(Reason::NoService));
+    let service =
+        attempt!(find_service(tables, settings, &s.headers.flow).ok_or(Reason::NoService));
     let stateless = attempt!(may_begin(&s.headers, settings, service));
     let index = schedule::schedule(tables, env, service, &s.headers);
     if index == NONE {
@@ -228,7 +238,11 @@ fn begin<F: Frame, T: Tables, E: Env>(
 
 /// The virtual service of a client's packet: by exact port, then for every port.
 #[inline(always)]
-fn find_service<'a, T: Tables>(tables: &'a T, flow: &FlowKey) -> Option<&'a ServiceRecord> {
+fn find_service<'a, T: Tables>(
+    tables: &'a T,
+    settings: &Settings,
+    flow: &FlowKey,
+) -> Option<&'a ServiceRecord> {
     let mut key = ServiceKey {
         address: flow.destination,
         port: flow.destination_port,
@@ -237,6 +251,9 @@ fn find_service<'a, T: Tables>(tables: &'a T, flow: &FlowKey) -> Option<&'a Serv
     };
     if let Some(service) = tables.service(&key) {
         return Some(service);
+    }
+    if settings.flags & settings_flag::ANY_PORT == 0 {
+        return None;
     }
     key.port = 0;
     tables.service(&key)

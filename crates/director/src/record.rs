@@ -70,16 +70,18 @@ impl FlowKey {
     #[inline(always)]
     pub fn compact(&self) -> FlowKey4 {
         FlowKey4 {
-            source: self.source[0],
-            destination: self.destination[0],
-            source_port: self.source_port,
-            destination_port: self.destination_port,
-            protocol: self.protocol as u32,
+            addresses: self.source[0] as u64 | ((self.destination[0] as u64) << 32),
+            ports: self.source_port as u64
+                | ((self.destination_port as u64) << 16)
+                | ((self.protocol as u64) << 32),
         }
     }
 }
 
-/// A [`FlowKey`] of an IPv4 flow, 16 bytes: four million of them are 36 % of the table.
+/// A [`FlowKey`] of an IPv4 flow: what a million of them need is a third of the table.
+///
+/// Two words, each written by one store: the hash reads the key back at once, and a read across
+/// several younger stores stalls the processor.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(
     feature = "std",
@@ -87,16 +89,11 @@ impl FlowKey {
 )]
 #[repr(C)]
 pub struct FlowKey4 {
-    /// Who sends.
-    pub source: u32,
-    /// Who receives.
-    pub destination: u32,
-    /// Port of the sender, network order.
-    pub source_port: u16,
-    /// Port of the receiver, network order.
-    pub destination_port: u16,
-    /// IP protocol number; a whole word, so that the key is written in few stores.
-    pub protocol: u32,
+    /// From the lowest: source (32 bits), destination (32 bits), both as in memory.
+    pub addresses: u64,
+    /// From the lowest: source port (16 bits), destination port (16 bits), both as in memory,
+    /// IP protocol number (8 bits), zero.
+    pub ports: u64,
 }
 
 impl FlowKey4 {
@@ -104,11 +101,11 @@ impl FlowKey4 {
     #[inline(always)]
     pub fn expand(&self) -> FlowKey {
         FlowKey {
-            source: [self.source, 0, 0, 0],
-            destination: [self.destination, 0, 0, 0],
-            source_port: self.source_port,
-            destination_port: self.destination_port,
-            protocol: self.protocol as u8,
+            source: [self.addresses as u32, 0, 0, 0],
+            destination: [(self.addresses >> 32) as u32, 0, 0, 0],
+            source_port: self.ports as u16,
+            destination_port: (self.ports >> 16) as u16,
+            protocol: (self.ports >> 32) as u8,
             ipv6: 0,
             pad: 0,
         }
@@ -518,6 +515,8 @@ pub mod settings_flag {
     pub const SLOPPY_TCP: u32 = 2;
     /// The connection table is full: hash schedulers forward without a connection.
     pub const TABLE_FULL: u32 = 4;
+    /// Some service is for every port: an exact look-up that fails is not the last.
+    pub const ANY_PORT: u32 = 8;
 }
 
 impl Settings {

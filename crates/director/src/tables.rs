@@ -56,8 +56,9 @@ pub trait Frame {
     /// False when it can't.
     fn set_vlan(&mut self, tags: u8, vlan: u16) -> bool;
 
-    /// Opens `bytes` of room between the Ethernet header and the IP header for an outer IP header;
-    /// the room's content is undefined, the Ethernet header is kept. False when it can't.
+    /// Opens `bytes` of room between the Ethernet header and the IP header for an outer IP header.
+    /// The room's content and the frame's addresses are undefined then, EtherType and tag are kept.
+    /// False when it can't.
     fn encapsulate(&mut self, bytes: u32, outer_ipv6: bool, inner_ipv6: bool) -> bool;
 }
 
