@@ -1,8 +1,9 @@
 //! Writes the seed corpora that the fuzz targets start from, `corpus/<target>/seed-<name>`.
 
 use std::net::Ipv6Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use pointsman_director::native::generate::Generator;
 use pointsman_wire::build::{SOURCE_MAC, arp_reply, arp_request};
 use pointsman_wire::{Frame, Mac, icmp, tcp};
 
@@ -76,15 +77,40 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn main() -> std::io::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/wire_text");
+/// Frames of one run, each behind its length, as `director_process` reads them.
+fn history(frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for frame in frames {
+        bytes.extend((frame.len() as u16).to_le_bytes());
+        bytes.extend(frame);
+    }
+    bytes
+}
+
+fn folder(target: &str) -> std::io::Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
     std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+fn main() -> std::io::Result<()> {
+    let wire = folder("wire_text")?;
+    let parse = folder("director_parse")?;
     for (name, frame) in frames() {
-        std::fs::write(folder.join(format!("seed-{name}")), &frame)?;
+        std::fs::write(wire.join(format!("seed-{name}")), &frame)?;
+        std::fs::write(parse.join(format!("seed-{name}")), &frame)?;
         // The target reads packets without link layer, too.
         if name == "ipip" {
-            std::fs::write(folder.join("seed-packet"), &frame[14..])?;
+            std::fs::write(wire.join("seed-packet"), &frame[14..])?;
         }
+    }
+    let process = folder("director_process")?;
+    for seed in 1..=12 {
+        let short = Generator::new(seed).filter(|frame| frame.len() < 120);
+        let frames: Vec<Vec<u8>> = short.take(24).collect();
+        std::fs::write(process.join(format!("seed-{seed}")), history(&frames))?;
     }
     Ok(())
 }
