@@ -69,7 +69,7 @@ struct Opened {
     datapath: Datapath,
     director: Director,
     origin: Origin,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Opened {
@@ -89,7 +89,7 @@ impl Opened {
                 datapath,
                 director,
                 origin,
-                _lock: lock,
+                lock,
             }),
             Err(error) => {
                 if origin == Origin::Fresh {
@@ -169,10 +169,6 @@ impl Opened {
         let (stop, stopped) = watch::channel(());
         let router = api::router(Arc::clone(&shell));
         let mut tasks = JoinSet::new();
-        let mut until = stopped.clone();
-        tasks.spawn(async move {
-            let _ = until.changed().await;
-        });
         let until = stopped.clone();
         tasks.spawn(async move {
             tokio::select! {
@@ -199,7 +195,12 @@ impl Opened {
                 Origin::TakenOver => "services and connections taken over",
             }
         );
-        Ok((Tasks { tasks, stop }, keeper))
+        let tasks = Tasks {
+            tasks,
+            stop,
+            _lock: self.lock,
+        };
+        Ok((tasks, keeper))
     }
 }
 
@@ -213,6 +214,8 @@ async fn ended(mut stopped: watch::Receiver<()>) {
 struct Tasks {
     tasks: JoinSet<()>,
     stop: watch::Sender<()>,
+    /// On the pins, until all of them have ended.
+    _lock: Flock<File>,
 }
 
 impl Tasks {

@@ -1,0 +1,217 @@
+//! ipvsadm against a running daemon: texts, lists and exit codes.
+
+#[path = "support/host.rs"]
+#[allow(dead_code)]
+mod host;
+
+use host::{Host, can_run};
+
+const HEADER: &str = "\
+IP Virtual Server version 1.2.1 (size=1024)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+";
+
+#[test]
+fn services_and_servers_live_and_die() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    let _daemon = host.run(&[]);
+    assert_eq!(host.call("ipvsadm -Ln").out, HEADER);
+
+    host.ipvsadm("-A -t 10.9.0.100:80 -s rr");
+    host.ipvsadm("-a -t 10.9.0.100:80 -r 10.9.0.2 -w 3");
+    host.ipvsadm("-a -t 10.9.0.100:80 -r 10.9.0.3:8080 -m");
+    host.ipvsadm("-A -u [fd09::100]:53");
+    host.ipvsadm("-a -u [fd09::100]:53 -r 10.9.0.2:53 -i -x 7");
+    let list = "\
+TCP  10.9.0.100:80 rr
+  -> 10.9.0.2:80                  Route   3      0          0         
+  -> 10.9.0.3:8080                Masq    1      0          0         
+UDP  [fd09::100]:53 wlc
+  -> 10.9.0.2:53                  Tunnel  1      0          0         
+";
+    assert_eq!(host.call("ipvsadm -Ln").out, format!("{HEADER}{list}"));
+    assert_eq!(host.call("ipvsadm -l -n").out, format!("{HEADER}{list}"));
+
+    host.ipvsadm("-E -t 10.9.0.100:80 -s wrr");
+    host.ipvsadm("-e -t 10.9.0.100:80 -r 10.9.0.2 -w 5");
+    host.ipvsadm("-d -t 10.9.0.100:80 -r 10.9.0.3:8080");
+    host.ipvsadm("-D -u [fd09::100]:53");
+    let list = "\
+TCP  10.9.0.100:80 wrr
+  -> 10.9.0.2:80                  Route   5      0          0         
+";
+    assert_eq!(host.call("ipvsadm").code, 0);
+    assert_eq!(host.call("ipvsadm -Ln").out, format!("{HEADER}{list}"));
+    let headers = HEADER.split_once('\n').expect("lines").1;
+    assert_eq!(
+        host.call("ipvsadm -Ln -t 10.9.0.100:80").out,
+        format!("{headers}{list}"),
+        "one service has no first line"
+    );
+    host.ipvsadm("-C");
+    assert_eq!(host.call("ipvsadm -Ln").out, HEADER);
+}
+
+#[test]
+fn refusals_have_the_kernels_words_and_codes() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    let _daemon = host.run(&[]);
+    host.ipvsadm("-A -t 10.9.0.100:80");
+    host.ipvsadm("-a -t 10.9.0.100:80 -r 10.9.0.2");
+    for (arguments, code, err) in [
+        ("-A -t 10.9.0.100:80", 255, "Service already exists\n"),
+        ("-E -t 10.9.0.100:81", 255, "No such service\n"),
+        ("-D -t 10.9.0.100:81", 255, "No such service\n"),
+        (
+            "-a -t 10.9.0.100:81 -r 10.9.0.2",
+            255,
+            "Service not defined\n",
+        ),
+        (
+            "-a -t 10.9.0.100:80 -r 10.9.0.2",
+            255,
+            "Destination already exists\n",
+        ),
+        (
+            "-e -t 10.9.0.100:80 -r 10.9.0.3",
+            255,
+            "No such destination\n",
+        ),
+        (
+            "-d -t 10.9.0.100:80 -r 10.9.0.3",
+            255,
+            "No such destination\n",
+        ),
+        ("-Z -t 10.9.0.100:81", 255, "No such service\n"),
+        (
+            "-A -t 10.9.0.100:82 -s nosuch",
+            255,
+            "Scheduler or persistence engine not found\n",
+        ),
+        (
+            "-a -t 10.9.0.100:80 -r 224.0.0.1",
+            255,
+            "Invalid operation.  Possibly wrong module version, address not unicast, ...\n",
+        ),
+        (
+            "-a -t 10.9.0.100:80 -r 10.9.0.3 -x 1 -y 2",
+            255,
+            "Numerical result out of range\n",
+        ),
+        ("-L -t 10.9.0.100:81", 1, "No such service\n"),
+        ("-L --rate", 255, "not yet supported: --rate\n"),
+        (
+            "--start-daemon master",
+            255,
+            "not yet supported: sync daemons\n",
+        ),
+        ("--stop-daemon master", 255, "No daemon is running\n"),
+        (
+            "-A -t 10.9.0.100",
+            2,
+            "Zero port specified for non-persistent service\n",
+        ),
+        (
+            "-X",
+            255,
+            "Try `ipvsadm -h' or 'ipvsadm --help' for more information.\n",
+        ),
+    ] {
+        let said = host.call(&format!("ipvsadm {arguments}"));
+        assert_eq!((said.code, said.err.as_str()), (code, err), "{arguments}");
+        assert_eq!(said.out, "", "{arguments}");
+    }
+}
+
+#[test]
+fn what_is_saved_can_be_restored() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    let _daemon = host.run(&[]);
+    let saved = "\
+-A -t 10.9.0.100:80 -s rr
+-a -t 10.9.0.100:80 -r 10.9.0.2:80 -g -w 1
+-a -t 10.9.0.100:80 -r 10.9.0.3:8080 -m -w 0
+-A -u 10.9.0.100:53 -s wlc
+-a -u 10.9.0.100:53 -r 10.9.0.2:53 -i -w 1 --tun-type ipip
+";
+    let said = host.call_with("ipvsadm -R", saved);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(host.call("ipvsadm -Sn").out, saved);
+
+    // A refused line is said and passed over, one that can't be read ends the restore.
+    let more = "-A -t 10.9.0.100:80\n-A -t 10.9.0.100:81\n-Y\n-A -t 10.9.0.100:82\n";
+    let said = host.call_with("ipvsadm -R", more);
+    assert_eq!(said.code, 255);
+    assert_eq!(
+        said.err,
+        "Service already exists\nTry `ipvsadm -h' or 'ipvsadm --help' for more information.\n"
+    );
+    let saved = host.call("ipvsadm -Sn").out;
+    assert!(saved.contains("10.9.0.100:81") && !saved.contains("10.9.0.100:82"));
+    let said = host.call_with(
+        "ipvsadm -R",
+        "-C\n-A -t 10.9.0.100:80\n-A -t 10.9.0.100:80\n",
+    );
+    assert_eq!(said.code, 255, "the last line's code");
+    assert_eq!(host.call("ipvsadm -Sn").out, "-A -t 10.9.0.100:80 -s wlc\n");
+}
+
+#[test]
+fn timeouts_are_set_and_shown() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    let _daemon = host.run(&[]);
+    let shown = || host.call("ipvsadm -L --timeout").out;
+    assert_eq!(shown(), "Timeout (tcp tcpfin udp): 900 120 300\n");
+    host.ipvsadm("--set 0 60 5");
+    assert_eq!(shown(), "Timeout (tcp tcpfin udp): 900 60 5\n");
+    assert_eq!(
+        host.call("ipvsadm -Lnc").out,
+        "IPVS connection entries\n\
+         pro expire state       source             virtual            destination\n"
+    );
+    assert_eq!(host.call("ipvsadm -L --daemon").out, "");
+}
+
+#[test]
+fn without_a_daemon_nothing_is_pretended() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .env("POINTSMAN_SOCKET", directory.path().join("none.sock"))
+        .args(["ipvsadm", "-L", "-n"])
+        .output()
+        .expect("run");
+    assert_eq!(output.status.code(), Some(2));
+    let err = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        err.starts_with("Can't initialize ipvs: no director on"),
+        "{err}"
+    );
+    assert!(err.contains("Is `pointsman run` running?"), "{err}");
+
+    // Called by another name it is another program.
+    let link = directory.path().join("ipvsadm");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pointsman"), &link).expect("a link");
+    let output = std::process::Command::new(&link)
+        .arg("-v")
+        .output()
+        .expect("run");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("ipvsadm v1.31"));
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        .args(["run", "--no-such-flag"])
+        .output()
+        .expect("run");
+    assert_eq!(output.status.code(), Some(2));
+}
