@@ -4,7 +4,7 @@ use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_load_bytes};
 use pointsman_director::{
-    Verdict,
+    Scratch, Verdict,
     record::{EVENT_BYTES, EventRecord},
 };
 
@@ -39,7 +39,13 @@ impl Copy for FromSkb {
 
 /// Tells the daemon about a packet; a full ring loses the telling, not more.
 #[inline(always)]
-pub fn emit<C: Copy>(context: *mut c_void, length: u32, ifindex: u32, mtu: u32, verdict: Verdict) {
+pub fn emit<C: Copy>(
+    context: *mut c_void,
+    length: u32,
+    ifindex: u32,
+    scratch: &Scratch,
+    verdict: Verdict,
+) {
     let Some(mut entry) = EVENTS.reserve(0) else {
         return;
     };
@@ -48,11 +54,13 @@ pub fn emit<C: Copy>(context: *mut c_void, length: u32, ifindex: u32, mtu: u32, 
     // SAFETY: the entry is ours until submitted and as large as the record.
     let complete = unsafe {
         (*event).ifindex = ifindex;
-        (*event).mtu = mtu;
+        (*event).mtu = scratch.mtu;
         (*event).length = length;
         (*event).captured = captured;
         (*event).reason = verdict.reason as u8;
-        (*event).pad = [0; 7];
+        (*event).pad = 0;
+        (*event).server = scratch.server;
+        (*event).port = scratch.port as u16;
         captured != 0 && C::copy(context, (&raw mut (*event).data).cast(), captured)
     };
     if complete {

@@ -37,7 +37,7 @@ pub fn director_xdp(context: XdpContext) -> u32 {
     let ingress = frame.ifindex();
     let verdict = process(&mut frame, &Maps, &env, scratch);
     if verdict.reason.needs_daemon() {
-        event::emit::<FromXdp>(raw, frame.length(), ingress, scratch.mtu, verdict);
+        event::emit::<FromXdp>(raw, frame.length(), ingress, scratch, verdict);
     }
     match verdict.action() {
         Action::Pass => xdp_action::XDP_PASS,
@@ -65,7 +65,7 @@ pub fn director_tcx(context: TcContext) -> i32 {
     let ingress = frame.ifindex();
     let verdict = process(&mut frame, &Maps, &env, scratch);
     if verdict.reason.needs_daemon() {
-        event::emit::<FromSkb>(skb.cast(), frame.length(), ingress, scratch.mtu, verdict);
+        event::emit::<FromSkb>(skb.cast(), frame.length(), ingress, scratch, verdict);
     }
     match verdict.action() {
         Action::Pass => TCX_NEXT,

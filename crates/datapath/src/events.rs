@@ -15,6 +15,11 @@ pub struct Event {
     pub mtu: u32,
     /// Bytes of the frame; `frame` may hold fewer.
     pub length: u32,
+    /// Index of the real server it was meant for, for [`Reason::NeedsFragmenting`] and
+    /// [`Reason::NoNextHop`].
+    pub server: u32,
+    /// Port of that server for the packet's connection, network order.
+    pub port: u16,
     /// Why it is here.
     pub reason: Reason,
     /// The frame from its Ethernet header on.
@@ -42,6 +47,8 @@ pub(crate) fn next(ring: &mut RingBuf<MapData>) -> Option<Event> {
             ifindex: record.ifindex,
             mtu: record.mtu,
             length: record.length,
+            server: record.server,
+            port: record.port,
             reason,
             frame: record.data[..captured].to_vec(),
         });

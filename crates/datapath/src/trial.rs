@@ -13,6 +13,7 @@ use crate::{
     Options, bpf,
     datapath::Connections,
     error::Error,
+    events::{self, Event},
     mirror::MapMirror,
     object::{Object, SWEEP, TCX, XDP},
 };
@@ -67,8 +68,8 @@ impl Trial {
     ///
     /// When the map can't be written.
     pub fn set_world(&self, now: u64, random: u32) -> Result<(), Error> {
-        self.object.maps.test.set(0, now)?;
-        self.object.maps.test.set(1, u64::from(random))
+        let mut world = [now, u64::from(random)];
+        self.object.maps.test.set_range(0, &mut world)
     }
 
     /// Tells the programs the address of a device.
@@ -151,6 +152,18 @@ impl Trial {
     /// All connections.
     pub fn connections(&self) -> Connections<'_> {
         Connections::of(&self.object.maps)
+    }
+
+    /// All reply entries, IPv4 first.
+    pub fn replies(&self) -> impl Iterator<Item = Result<(FlowKey, ReplyRecord), Error>> + '_ {
+        let four = self.object.maps.reply4.iter();
+        four.map(|e| e.map(|(key, record)| (key.expand(), record)))
+            .chain(self.object.maps.reply6.iter())
+    }
+
+    /// The oldest packet handed to the daemon.
+    pub fn next_event(&mut self) -> Option<Event> {
+        events::next(&mut self.object.events)
     }
 
     /// How often the verdict `reason` was given.

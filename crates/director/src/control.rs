@@ -160,16 +160,21 @@ impl Director {
         &self.settings
     }
 
-    /// Changes what holds for every service.
+    /// Changes what holds for every service; whether there are services for every port is known
+    /// better here.
     ///
     /// # Errors
     ///
     /// When the settings can't be written; then they stay as they were.
     pub fn set_settings<M: Mirror>(
         &mut self,
-        settings: Settings,
+        mut settings: Settings,
         mirror: &mut M,
     ) -> Result<(), MirrorError> {
+        settings.flags &= !settings_flag::ANY_PORT;
+        if self.services.keys().any(is_for_every_port) {
+            settings.flags |= settings_flag::ANY_PORT;
+        }
         mirror.set_settings(&settings)?;
         self.settings = settings;
         Ok(())
@@ -212,24 +217,24 @@ impl Director {
         change: &Change,
         mirror: &mut M,
     ) -> Result<(), ControlError> {
-        // A service for every port is looked for only while there is one: the flag is raised before
-        // the first and lowered behind the last.
-        if matches!(change, Change::AddService { service } if is_for_every_port(&service.id)) {
-            self.set_any_port(true, mirror)?;
-        }
         let result = self.carry_out(change, mirror);
         if matches!(
             change,
             Change::AddService { .. } | Change::DeleteService { .. } | Change::Clear
-        ) {
-            let any = self.services.keys().any(is_for_every_port);
-            let lowered = self.set_any_port(any, mirror);
-            result.and(lowered.map_err(ControlError::from))
-        } else {
-            result
+        ) && !self.has_any_port()
+        {
+            // A flag that stays up only costs a look-up: no reason to call the change failed.
+            let _ = self.set_any_port(false, mirror);
         }
+        result
     }
 
+    fn has_any_port(&self) -> bool {
+        self.services.keys().any(is_for_every_port)
+    }
+
+    /// A service for every port is looked for only while there is one: the flag is raised before the
+    /// first and lowered behind the last.
     fn set_any_port<M: Mirror>(&mut self, any: bool, mirror: &mut M) -> Result<(), MirrorError> {
         let mut settings = self.settings;
         settings.flags &= !settings_flag::ANY_PORT;
@@ -237,10 +242,11 @@ impl Director {
             settings.flags |= settings_flag::ANY_PORT;
         }
         if settings == self.settings {
-            Ok(())
-        } else {
-            self.set_settings(settings, mirror)
+            return Ok(());
         }
+        mirror.set_settings(&settings)?;
+        self.settings = settings;
+        Ok(())
     }
 
     fn carry_out<M: Mirror>(
@@ -278,7 +284,12 @@ impl Director {
             .service_indices
             .take(1)
             .ok_or_else(|| full("virtual services", "--services"))?;
-        let written = self.write_service(config, scheduler, index, mirror);
+        let written = if is_for_every_port(&config.id) {
+            self.set_any_port(true, mirror)
+        } else {
+            Ok(())
+        }
+        .and_then(|()| self.write_service(config, scheduler, index, mirror));
         if written.is_err() {
             self.service_indices.give(index, 1);
         }

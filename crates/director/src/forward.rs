@@ -22,6 +22,10 @@ const ETHERNET: u32 = size_of::<Ethernet>() as u32;
 pub struct Target<'a> {
     /// The real server.
     pub server: &'a ServerRecord,
+    /// Its index.
+    pub index: u32,
+    /// Largest TCP segment size that a SYN may announce, 0 for no limit.
+    pub segment: u32,
     /// Its port for this connection, network order.
     pub port: u16,
     /// Forwarding method of the connection.

@@ -20,6 +20,7 @@ pub mod reason;
 pub mod record;
 pub mod related;
 pub mod schedule;
+pub mod segment;
 pub mod tables;
 pub mod tcp;
 

@@ -35,9 +35,9 @@ pub struct NativeTables {
     pub connections: RefCell<HashMap<FlowKey, Rc<ConnectionRecord>>>,
     /// Reply entries.
     pub replies: RefCell<HashMap<FlowKey, Rc<ReplyRecord>>>,
-    /// Room for connections.
+    /// Room for connections of each family.
     pub connection_limit: usize,
-    /// Room for reply entries.
+    /// Room for reply entries of each family.
     pub reply_limit: usize,
     /// Virtual services.
     pub services: HashMap<ServiceKey, ServiceRecord>,
@@ -117,7 +117,7 @@ impl Tables for NativeTables {
         if connections.contains_key(key) {
             return Err(InsertError::Exists);
         }
-        if connections.len() >= self.connection_limit {
+        if is_full(&connections, self.connection_limit, key) {
             return Err(InsertError::Full);
         }
         connections.insert(*key, Rc::new(record.clone()));
@@ -134,7 +134,7 @@ impl Tables for NativeTables {
 
     fn set_reply(&self, key: &FlowKey, record: &ReplyRecord) -> bool {
         let mut replies = self.replies.borrow_mut();
-        let fits = replies.len() < self.reply_limit || replies.contains_key(key);
+        let fits = replies.contains_key(key) || !is_full(&replies, self.reply_limit, key);
         if fits {
             replies.insert(*key, Rc::new(*record));
         }
@@ -178,6 +178,12 @@ impl Tables for NativeTables {
     fn count(&self, reason: Reason) {
         self.verdicts.borrow_mut()[reason as usize] += 1;
     }
+}
+
+/// True when `table` has no room for another flow of `key`'s family.
+fn is_full<V>(table: &HashMap<FlowKey, V>, limit: usize, key: &FlowKey) -> bool {
+    // Families have tables of their own in the kernel; only here somebody has to count.
+    table.len() >= limit && table.keys().filter(|k| k.ipv6 == key.ipv6).count() >= limit
 }
 
 /// The place at `index`, or an error that names the table.

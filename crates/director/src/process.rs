@@ -13,6 +13,7 @@ use crate::{
     },
     related,
     schedule::{self, Scheduler},
+    segment,
     tables::{Env, Frame, InsertError, Tables},
     tcp::state,
 };
@@ -35,6 +36,10 @@ pub struct Scratch {
     pub gateway: Address,
     /// 1 when `gateway` is IPv6.
     pub gateway_ipv6: u32,
+    /// Index of the real server a packet for the daemon was meant for.
+    pub server: u32,
+    /// Port of that server for the packet's connection, network order.
+    pub port: u32,
     /// Identification of the next outer IPv4 header that needs one; 0 before the first.
     pub identification: u32,
     /// The largest packet that would have fitted, bytes; for [`Reason::TooBig`].
@@ -144,9 +149,11 @@ fn existing<F: Frame, T: Tables, E: Env>(
         .store(connection.packets.load().wrapping_add(1));
     let target = Target {
         server,
+        index: connection.server,
         port: connection.server_port,
         method: connection.method,
         settings: settings.flags,
+        segment: settings.mss_clamp,
     };
     send(frame, env, &target, s)
 }
@@ -159,6 +166,9 @@ pub(crate) fn send<F: Frame, E: Env>(
     target: &Target<'_>,
     s: &mut Scratch,
 ) -> Verdict {
+    if target.method != method::DIRECT {
+        segment::clamp(frame, env, &s.headers, target.segment);
+    }
     let verdict = forward::forward(
         frame,
         env,
@@ -170,6 +180,10 @@ pub(crate) fn send<F: Frame, E: Env>(
     if F::RESOLVES && verdict.unresolved != 0 {
         s.gateway = target.server.gateway;
         s.gateway_ipv6 = u32::from(target.server.flags & server_flag::GATEWAY_IPV6 != 0);
+    }
+    if verdict.reason.needs_daemon() {
+        s.server = target.index;
+        s.port = target.port as u32;
     }
     verdict
 }
@@ -202,9 +216,11 @@ fn begin<F: Frame, T: Tables, E: Env>(
     };
     let target = Target {
         server,
+        index,
         port,
         method: server.method,
         settings: settings.flags,
+        segment: settings.mss_clamp,
     };
     let mut remembered = !stateless;
     if remembered {
@@ -366,9 +382,11 @@ fn answer<F: Frame, T: Tables, E: Env>(
     if s.reply.hop.mtu != 0
         && let Err(reason) = forward::fits(frame, &s.headers, s.reply.hop.mtu, false, 0)
     {
+        s.server = NONE;
         s.mtu = s.reply.hop.mtu;
         return Verdict::of(reason);
     }
+    segment::clamp(frame, env, &s.headers, settings.mss_clamp);
     attempt!(forward::age(frame, &s.headers));
     let end = forward::End::Source;
     attempt!(forward::translate(

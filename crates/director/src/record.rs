@@ -547,10 +547,14 @@ pub struct EventRecord {
     pub length: u32,
     /// Bytes of it in `data`.
     pub captured: u32,
+    /// Index of the real server it was meant for; for `needs-fragmenting` and `no-next-hop`.
+    pub server: u32,
+    /// Port of that server for the packet's connection, network order.
+    pub port: u16,
     /// [`crate::Reason`] as a number.
     pub reason: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: u8,
     /// The frame from its Ethernet header on.
     pub data: [u8; EVENT_BYTES],
 }

@@ -65,6 +65,8 @@ pub fn process<F: Frame, T: Tables, E: Env>(
         }
         let target = Target {
             server,
+            index: connection.server,
+            segment: 0,
             port: connection.server_port,
             method: connection.method,
             settings: settings.flags,
