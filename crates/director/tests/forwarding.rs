@@ -3,13 +3,13 @@
 mod bench;
 
 use bench::{
-    BACK, Bench, CLIENT, CLIENT_MAC, CLIENT6, DIRECTOR_MAC, FRONT, VIP, VIP6, answer, datagram,
-    dns, hop, id, rs, rs_mac, rs6, segment, web,
+    BACK, CLIENT, CLIENT_MAC, DIRECTOR_MAC, FRONT, VIP, VIP6, answer, datagram, every, hop, rs,
+    rs_mac, rs6, segment, v6, web,
 };
 use pointsman_director::{
     Action, Reason,
     control::address_words,
-    model::{ForwardingMethod, Protocol, ServiceId},
+    model::ForwardingMethod,
     record::{NextHop, hop_flag},
 };
 use pointsman_wire::{
@@ -21,34 +21,6 @@ use pointsman_wire::{
 const DIRECT: ForwardingMethod = ForwardingMethod::Direct;
 const TUNNEL: ForwardingMethod = ForwardingMethod::Tunnel;
 const MASQUERADE: ForwardingMethod = ForwardingMethod::Masquerade;
-
-fn web6() -> ServiceId {
-    id(Protocol::Tcp, VIP6, 80)
-}
-
-fn dns6() -> ServiceId {
-    id(Protocol::Udp, VIP6, 53)
-}
-
-fn v6() -> Frame {
-    Frame::ipv6(CLIENT6, VIP6).macs(CLIENT_MAC, DIRECTOR_MAC)
-}
-
-/// A bench for frames of every kind of client, by one method.
-fn every(method: ForwardingMethod) -> Bench {
-    let masquerade = method == MASQUERADE;
-    let mut bench = Bench::new();
-    for (service, port) in [(web(), 8080), (dns(), 5353), (web6(), 8080), (dns6(), 5353)] {
-        let ServiceId::Address { port: own, .. } = service else {
-            unreachable!("services by address")
-        };
-        let address = if service.is_ipv6() { rs6(1) } else { rs(1) };
-        let port = if masquerade { port } else { own };
-        bench.add(service, "rr");
-        bench.server(service, bench::real(address, port, method, 1));
-    }
-    bench
-}
 
 /// First packets of connections, of every shape that has a way of its own.
 fn fixtures() -> Vec<(&'static str, Vec<u8>)> {
@@ -300,27 +272,6 @@ fn a_tagged_client_is_answered_by_route_only() {
 }
 
 #[test]
-fn a_reply_too_big_for_its_way_is_not_sent() {
-    for (dont_fragment, reason) in [(true, Reason::TooBig), (false, Reason::NeedsFragmenting)] {
-        let mut bench = every(MASQUERADE);
-        bench.send(&segment(4000, SYN).build());
-        let way = NextHop {
-            mtu: 1000,
-            ..hop(9)
-        };
-        bench.env.routes.insert(address_words(CLIENT.into()), way);
-        let mut reply = answer(1, 8080, 4000, ACK).payload(&[0; 961]);
-        if dont_fragment {
-            reply = reply.dont_fragment();
-        }
-        assert_eq!(bench.send_by(BACK, &reply.build()).0.reason, reason);
-        assert_eq!(bench.scratch.mtu, 1000);
-        let fits = answer(1, 8080, 4000, ACK).payload(&[0; 960]).build();
-        assert_eq!(bench.send_by(BACK, &fits).0.reason, Reason::Reply);
-    }
-}
-
-#[test]
 fn tags_become_those_of_the_next_hop() {
     for method in [DIRECT, TUNNEL, MASQUERADE] {
         for tags in 0..=2 {
@@ -363,113 +314,6 @@ fn tags_become_those_of_the_next_hop() {
 /// What an untagged frame becomes when its next hop has no tag.
 fn bench_out(method: ForwardingMethod, frame: &[u8]) -> Vec<u8> {
     every(method).send(frame).1
-}
-
-#[test]
-fn the_last_hop_ends_here() {
-    for method in [DIRECT, TUNNEL, MASQUERADE] {
-        for ttl in [0, 1] {
-            let mut bench = every(method);
-            let frame = segment(4000, SYN).ttl(ttl).build();
-            assert_eq!(
-                bench.reason(&frame),
-                Reason::TtlExceeded,
-                "{method:?} {ttl}"
-            );
-            let frame = v6().tcp(4000, 80).flags(SYN).ttl(ttl).build();
-            assert_eq!(
-                bench.reason(&frame),
-                Reason::TtlExceeded,
-                "{method:?} {ttl}"
-            );
-        }
-        let mut bench = every(method);
-        let (verdict, out) = bench.send(&segment(4000, SYN).ttl(2).build());
-        assert_eq!(
-            (verdict.action(), summary(&out).innermost().ttl),
-            (Action::Forward, 1)
-        );
-    }
-    let mut bench = every(MASQUERADE);
-    bench.send(&segment(4000, SYN).build());
-    let reply = answer(1, 8080, 4000, ACK).ttl(1).build();
-    assert_eq!(bench.send_by(BACK, &reply).0.reason, Reason::TtlExceeded);
-}
-
-#[test]
-fn too_big_is_told_and_fragmentable_is_handed_over() {
-    for (method, room) in [(DIRECT, 1500), (MASQUERADE, 1500), (TUNNEL, 1480)] {
-        let of = |length: usize| datagram(4000).payload(&vec![0; length - 28]);
-        let mut bench = every(method);
-        let fits = |reason| reason == bench_reason(method);
-        assert!(fits(bench.reason(&of(room).build())), "{method:?}");
-        assert!(
-            fits(bench.reason(&of(room).dont_fragment().build())),
-            "{method:?}"
-        );
-        assert_eq!(
-            bench.reason(&of(room + 1).build()),
-            Reason::NeedsFragmenting
-        );
-        assert_eq!(
-            bench.reason(&of(room + 1).dont_fragment().build()),
-            Reason::TooBig
-        );
-        assert_eq!(bench.scratch.mtu as usize, room, "{method:?}");
-        // IPv6 outer headers take twenty bytes more.
-        let room6 = if method == TUNNEL { 1460 } else { 1500 };
-        let of6 = |length: usize| v6().udp(4000, 53).payload(&vec![0; length - 48]).build();
-        assert!(fits(bench.reason(&of6(room6))), "{method:?}");
-        assert_eq!(bench.reason(&of6(room6 + 1)), Reason::TooBig);
-        assert_eq!(bench.scratch.mtu as usize, room6, "{method:?}");
-    }
-}
-
-fn bench_reason(method: ForwardingMethod) -> Reason {
-    match method {
-        ForwardingMethod::Direct => Reason::Direct,
-        ForwardingMethod::Tunnel => Reason::Tunnel,
-        ForwardingMethod::Masquerade => Reason::Masquerade,
-    }
-}
-
-#[test]
-fn a_missing_next_hop_is_said() {
-    for method in [DIRECT, TUNNEL, MASQUERADE] {
-        let mut bench = every(method);
-        bench.set_hop(rs(1), NextHop::default());
-        assert_eq!(bench.reason(&segment(4000, SYN).build()), Reason::NoNextHop);
-        bench.set_hop(rs(1), NextHop { flags: 0, ..hop(1) });
-        assert_eq!(bench.reason(&segment(4000, SYN).build()), Reason::NoNextHop);
-        bench.set_hop(rs(1), hop(1));
-        assert_eq!(
-            bench.reason(&segment(4000, SYN).build()),
-            bench_reason(method)
-        );
-    }
-}
-
-#[test]
-fn a_local_server_gets_the_packet_as_it_is() {
-    let local = NextHop {
-        flags: hop_flag::LOCAL,
-        ..NextHop::default()
-    };
-    for method in [DIRECT, TUNNEL] {
-        let mut bench = every(method);
-        bench.set_hop(rs(1), local);
-        // The hop limit does not matter here.
-        let frame = segment(4000, SYN).ttl(1).build();
-        let (verdict, out) = bench.send(&frame);
-        assert_eq!((verdict.reason, out == frame), (Reason::LocalServer, true));
-        assert_eq!(bench.counts(rs(1)), (1, 0));
-    }
-    let mut bench = every(MASQUERADE);
-    bench.set_hop(rs(1), local);
-    assert_eq!(
-        bench.reason(&segment(4000, SYN).build()),
-        Reason::LocalMasquerade
-    );
 }
 
 #[test]

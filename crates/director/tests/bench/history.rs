@@ -5,15 +5,16 @@ use pointsman_director::{
     control::{Capacity, Director},
     model::{Change, ForwardingMethod, Protocol, RealServer, ServiceId, VirtualService},
     native::NativeTables,
-    record::{ServerRecord, Settings},
+    record::{ServerRecord, Settings, settings_flag::ANY_PORT},
 };
 use proptest::prelude::*;
 
 use crate::bench::{Bench, VIP, VIP6, id, real, rs, rs6, service};
 
-pub fn ids() -> [ServiceId; 4] {
+pub fn ids() -> [ServiceId; 5] {
     [
         id(Protocol::Tcp, VIP, 80),
+        id(Protocol::Tcp, VIP, 0),
         id(Protocol::Udp, VIP, 53),
         id(Protocol::Tcp, VIP6, 80),
         id(Protocol::Udp, VIP6, 53),
@@ -95,6 +96,13 @@ pub fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// The settings without what is only a hint.
+fn settings(settings: &Settings) -> Settings {
+    let mut settings = *settings;
+    settings.flags &= !ANY_PORT;
+    settings
+}
+
 /// What is configured and removed, as an operator and a packet see it.
 pub fn listing(director: &Director) -> String {
     let services: Vec<_> = director
@@ -112,14 +120,17 @@ pub fn listing(director: &Director) -> String {
         .collect();
     let mut removed: Vec<_> = director.removed().collect();
     removed.sort();
-    format!("{services:#?} {removed:?} {:?}", director.settings())
+    format!(
+        "{services:#?} {removed:?} {:?}",
+        settings(director.settings())
+    )
 }
 
 /// What packets find in the tables: services, and what lies behind them.
 pub fn tables(tables: &NativeTables) -> String {
     use pointsman_director::tables::Tables;
     let records = tables.records();
-    let mut text = format!("{:?} {:?}\n", records.services, records.settings);
+    let mut text = format!("{:?} {:?}\n", records.services, settings(&records.settings));
     for (_, service) in &records.services {
         for line in service.slots..service.slots + service.slot_lines {
             text += &format!("{:?}\n", tables.slots(line));

@@ -165,6 +165,34 @@ pub fn answer(number: u8, port: u16, client_port: u16, flags: u8) -> Frame<TcpPa
         .flags(flags)
 }
 
+pub fn web6() -> ServiceId {
+    id(Protocol::Tcp, VIP6, 80)
+}
+
+pub fn dns6() -> ServiceId {
+    id(Protocol::Udp, VIP6, 53)
+}
+
+pub fn v6() -> Frame {
+    Frame::ipv6(CLIENT6, VIP6).macs(CLIENT_MAC, DIRECTOR_MAC)
+}
+
+/// A bench for frames of every kind of client, by one method.
+pub fn every(method: ForwardingMethod) -> Bench {
+    let masquerade = method == ForwardingMethod::Masquerade;
+    let mut bench = Bench::new();
+    for (service, port) in [(web(), 8080), (dns(), 5353), (web6(), 8080), (dns6(), 5353)] {
+        let ServiceId::Address { port: own, .. } = service else {
+            unreachable!("services by address")
+        };
+        let address = if service.is_ipv6() { rs6(1) } else { rs(1) };
+        let port = if masquerade { port } else { own };
+        bench.add(service, "rr");
+        bench.server(service, real(address, port, method, 1));
+    }
+    bench
+}
+
 pub struct Bench {
     pub tables: NativeTables,
     pub env: NativeEnv,
