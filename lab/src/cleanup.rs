@@ -11,6 +11,23 @@ use crate::namespace;
 static LIVE: Mutex<BTreeMap<String, Vec<String>>> = Mutex::new(BTreeMap::new());
 static WATCH: Once = Once::new();
 
+/// What must be done before the namespaces of a lab go, by a key of its own.
+static ENDS: Mutex<BTreeMap<String, End>> = Mutex::new(BTreeMap::new());
+
+type End = Box<dyn FnOnce() + Send>;
+
+/// Has `end` done before labs are taken down by a signal.
+pub(crate) fn before_end(key: &str, end: End) {
+    let mut ends = ENDS.lock().unwrap_or_else(PoisonError::into_inner);
+    ends.insert(key.to_owned(), end);
+}
+
+/// Forgets what [`before_end`] was told.
+pub(crate) fn forget_end(key: &str) {
+    let mut ends = ENDS.lock().unwrap_or_else(PoisonError::into_inner);
+    ends.remove(key);
+}
+
 fn live() -> MutexGuard<'static, BTreeMap<String, Vec<String>>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -45,6 +62,10 @@ fn watch() {
                 return;
             };
             let labs = live();
+            let mut ends = ENDS.lock().unwrap_or_else(PoisonError::into_inner);
+            for end in std::mem::take(&mut *ends).into_values() {
+                end();
+            }
             for namespaces in labs.values() {
                 if let Err(error) = namespace::delete(namespaces) {
                     eprintln!("pointsman-lab: {error}");

@@ -2,16 +2,22 @@
 //! that shows one connection at every hop.
 //!
 //! ```no_run
+//! use pointsman_lab::director::Director;
 //! use pointsman_lab::lab::Program;
-//! use pointsman_lab::topology::{Kind, Options, Role, Topology};
+//! use pointsman_lab::topology::{Kind, Options, Topology};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let lab = Topology::build(Kind::TwoBridge, &Options::default())?;
 //! lab.start_servers(&Program::new("target/debug/pointsman-lab"), &[80])?;
-//! let mut director = std::process::Command::new("target/debug/pointsman");
-//! lab.start(Role::Director, director.arg("run"), "ready")?;
+//! let director = Director::start(&lab, &[])?;
+//! director.ipvsadm("-A -t 192.168.7.33:80 -s rr")?;
+//! for server in ["192.168.88.11", "192.168.88.12", "192.168.88.13"] {
+//!     director.ipvsadm(&format!("-a -t 192.168.7.33:80 -r {server}"))?;
+//! }
+//! director.wait_resolved()?;
 //! let spread = lab.client().spread("192.168.7.33:80".parse()?, 30)?;
 //! assert_eq!(spread.answers.len(), 3);
+//! director.stop()?;
 //! # Ok(())
 //! # }
 //! ```
@@ -38,6 +44,7 @@ pub mod client;
 pub mod command;
 mod construction;
 pub mod decapsulate;
+pub mod director;
 pub mod encapsulator;
 pub mod error;
 pub mod gap;

@@ -40,6 +40,7 @@ pub fn wait_until(
 pub struct Process {
     name: String,
     child: Option<Child>,
+    said: Vec<String>,
 }
 
 impl Process {
@@ -63,6 +64,7 @@ impl Process {
         let mut process = Self {
             name,
             child: Some(child),
+            said: Vec::new(),
         };
         let (send, receive) = mpsc::channel();
         let wanted = ready.to_owned();
@@ -71,30 +73,46 @@ impl Process {
             let mut lines = BufReader::new(output);
             let mut line = String::new();
             while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
-                if line.starts_with(&wanted) {
-                    let _ = send.send(());
+                let ready = line.starts_with(&wanted);
+                let _ = send.send(std::mem::take(&mut line).trim_end().to_owned());
+                if ready {
                     break;
                 }
-                line.clear();
             }
             drop(send);
             // Keep the pipe empty, so that a talkative process never waits for us.
             let _ = std::io::copy(&mut lines.by_ref(), &mut std::io::sink());
         });
-        match receive.recv_timeout(limit) {
-            Ok(()) => Ok(process),
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(LabError::Deadline {
-                what: format!("{} did not say {ready:?}", process.name),
-                limit,
-            }),
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                let status = process.kill();
-                Err(LabError::Answer(format!(
-                    "{} ended early: {status}",
-                    process.name
-                )))
+        let deadline = Instant::now() + limit;
+        while !process
+            .said
+            .last()
+            .is_some_and(|line| line.starts_with(ready))
+        {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match receive.recv_timeout(left) {
+                Ok(line) => process.said.push(line),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    return Err(LabError::Deadline {
+                        what: format!("{} did not say {ready:?}", process.name),
+                        limit,
+                    });
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    let status = process.kill();
+                    return Err(LabError::Answer(format!(
+                        "{} ended early: {status}",
+                        process.name
+                    )));
+                }
             }
         }
+        Ok(process)
+    }
+
+    /// Its lines up to the one that said that it is ready.
+    pub fn said(&self) -> &[String] {
+        &self.said
     }
 
     /// Process id.

@@ -1,0 +1,367 @@
+//! The director of a lab: `pointsman run` in the director's namespace, and its operator.
+//!
+//! Pins and socket are the lab's own, so that several labs run at once, and beside a director of the
+//! host. Whatever happens, nothing stays pinned: dropped, panicked or ended by a signal, a director
+//! that was not stopped is killed and detached.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::cleanup;
+use crate::error::{LabError, Result};
+use crate::lab::Lab;
+use crate::namespace::{self, command_line};
+use crate::process::{Process, wait_until};
+use crate::topology::Role;
+
+/// Names the program when it is not beside the running one.
+pub const PROGRAM_VARIABLE: &str = "POINTSMAN_PROGRAM";
+
+/// How long next hops may take to be found.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(15);
+/// How long the daemon may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// `pointsman run` in a lab.
+#[derive(Debug)]
+pub struct Director<'a> {
+    lab: &'a Lab,
+    place: Place,
+    arguments: Vec<String>,
+    process: Option<Process>,
+    said: Vec<String>,
+    // Last, so that it goes after the daemon.
+    _directory: TempDir,
+}
+
+/// Where a director's program, pins and files are.
+#[derive(Debug, Clone)]
+struct Place {
+    namespace: String,
+    program: PathBuf,
+    pin_dir: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl<'a> Director<'a> {
+    /// Starts `pointsman run` with more arguments, and waits until it is ready.
+    pub fn start(lab: &'a Lab, arguments: &[&str]) -> Result<Self> {
+        let program = program()?;
+        pointsman_linux::bpffs::mount("/sys/fs/bpf")
+            .map_err(LabError::kernel("cannot mount a bpffs for pins"))?;
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("pm-{}-", lab.tag()))
+            .tempdir()
+            .map_err(LabError::io("cannot make a directory for the socket"))?;
+        let mut director = Self {
+            lab,
+            place: Place {
+                namespace: lab.namespace(Role::Director),
+                program,
+                pin_dir: PathBuf::from(format!("/sys/fs/bpf/pm-{}", lab.tag())),
+                socket: directory.path().join("api.sock"),
+                log: directory.path().join("log"),
+            },
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            process: None,
+            said: Vec::new(),
+            _directory: directory,
+        };
+        director.restart()?;
+        Ok(director)
+    }
+
+    /// Starts the daemon anew after [`Self::kill`] or [`Self::terminate`].
+    pub fn restart(&mut self) -> Result<()> {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.place.log)
+            .map_err(LabError::io("cannot open the director's log"))?;
+        let mut command = self.place.command();
+        command
+            .arg("run")
+            .arg("--pin-dir")
+            .arg(&self.place.pin_dir)
+            // The tables are preallocated; a lab needs no million of connections.
+            .args(["--connections", "20000"])
+            .args(&self.arguments)
+            .stderr(log);
+        {
+            // In a process group of its own, so that Ctrl-C reaches the lab first, which ends it.
+            use std::os::unix::process::CommandExt;
+            command.process_group(0);
+        }
+        let place = self.place.clone();
+        cleanup::before_end(&self.key(), Box::new(move || place.end(None)));
+        let process = Process::start(&self.place.namespace, &mut command, "ready")
+            .map_err(|error| self.with_log(error))?;
+        let (place, id) = (self.place.clone(), process.id());
+        cleanup::before_end(&self.key(), Box::new(move || place.end(id)));
+        self.said = process.said().to_vec();
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn key(&self) -> String {
+        self.place.pin_dir.display().to_string()
+    }
+
+    /// What the daemon said at its start: the hook of each interface and why, then that it is ready.
+    pub fn said(&self) -> &[String] {
+        &self.said
+    }
+
+    /// What the daemon logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.place.log).unwrap_or_default()
+    }
+
+    /// Directory of its pins.
+    pub fn pin_dir(&self) -> &Path {
+        &self.place.pin_dir
+    }
+
+    /// Process id of the running daemon.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().and_then(Process::id)
+    }
+
+    /// Runs `pointsman` with these words to its end, good or bad.
+    pub fn output(&self, words: &[&str]) -> Result<Output> {
+        let mut command = self.place.command();
+        self.lab.output(Role::Director, command.args(words))
+    }
+
+    /// Runs `pointsman` with these words and returns what it said; a bad end is an error.
+    pub fn call(&self, words: &[&str]) -> Result<String> {
+        let mut command = self.place.command();
+        self.lab
+            .check(Role::Director, command.args(words))
+            .map_err(|error| self.with_log(error))
+    }
+
+    /// Runs `pointsman ipvsadm` with arguments as typed, split at spaces.
+    pub fn ipvsadm(&self, arguments: &str) -> Result<String> {
+        let words: Vec<&str> = std::iter::once("ipvsadm")
+            .chain(arguments.split_whitespace())
+            .collect();
+        self.call(&words)
+    }
+
+    /// Virtual services with their real servers, counters and next hops, as the API gives them.
+    pub fn services(&self) -> Result<Vec<Value>> {
+        match self.ask("/v1/services")? {
+            Value::Array(services) => Ok(services),
+            other => Err(LabError::Answer(format!("services are {other}"))),
+        }
+    }
+
+    /// Counts of verdicts by the name of their reason.
+    pub fn verdicts(&self) -> Result<BTreeMap<String, u64>> {
+        let verdicts = parse(&self.call(&["verdicts", "--json"])?)?;
+        let list = verdicts.as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(list
+            .iter()
+            .filter_map(|verdict| {
+                Some((
+                    verdict["reason"].as_str()?.to_owned(),
+                    verdict["count"].as_u64()?,
+                ))
+            })
+            .collect())
+    }
+
+    /// How the daemon is.
+    pub fn status(&self) -> Result<Value> {
+        parse(&self.call(&["status", "--json"])?)
+    }
+
+    fn ask(&self, path: &str) -> Result<Value> {
+        let mut command = Command::new("curl");
+        command
+            .args(["--disable", "--silent", "--show-error", "--fail"])
+            .args(["--max-time", "10", "--unix-socket"])
+            .arg(&self.place.socket)
+            .arg(format!("http://localhost{path}"));
+        parse(&namespace::run(&mut command, None).map_err(|error| self.with_log(error))?)
+    }
+
+    /// Next hop of each real server in words, by its address as text.
+    pub fn next_hops(&self) -> Result<BTreeMap<String, String>> {
+        let services = self.services()?;
+        let servers = services
+            .iter()
+            .flat_map(|service| service["servers"].as_array().into_iter().flatten());
+        Ok(servers
+            .filter_map(|view| {
+                Some((
+                    view["server"]["address"].as_str()?.to_owned(),
+                    view["next_hop"].as_str()?.to_owned(),
+                ))
+            })
+            .collect())
+    }
+
+    /// Waits until the next hop of every real server is known.
+    pub fn wait_resolved(&self) -> Result<()> {
+        let mut hops = BTreeMap::new();
+        let resolved = wait_until("next hops were not found", RESOLVE_LIMIT, || {
+            hops = self.next_hops()?;
+            Ok(hops
+                .values()
+                .all(|hop| !hop.is_empty() && !hop.starts_with("unresolved")))
+        });
+        resolved.map_err(|error| match error {
+            LabError::Deadline { what, limit } => LabError::Deadline {
+                what: format!("{what} ({hops:?})"),
+                limit,
+            },
+            other => other,
+        })
+    }
+
+    /// Kills the daemon; what it attached and pinned stays.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Stops the daemon in the normal way, by SIGTERM; a bad end is an error.
+    pub fn terminate(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else {
+            return Ok(());
+        };
+        process.signal(Signal::SIGTERM)?;
+        let status = process
+            .wait(STOP_LIMIT)
+            .map_err(|error| self.with_log(error))?;
+        if !status.success() {
+            let error = LabError::Answer(format!("the director ended with {status}"));
+            return Err(self.with_log(error));
+        }
+        Ok(())
+    }
+
+    /// Stops the daemon and makes sure that it left no pins.
+    pub fn stop(mut self) -> Result<()> {
+        self.terminate()?;
+        if self.place.pin_dir.exists() {
+            return Err(LabError::Answer(format!(
+                "the director stopped, and {} is left",
+                self.place.pin_dir.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// An error with the last of the daemon's log, which mostly says why.
+    fn with_log(&self, error: LabError) -> LabError {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(20)..];
+        if last.is_empty() {
+            return error;
+        }
+        LabError::Answer(format!(
+            "{error}\nlog of the director:\n{}",
+            last.join("\n")
+        ))
+    }
+}
+
+impl Drop for Director<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("log of the director:\n{}", self.log());
+        }
+        self.kill();
+        self.place.end(None);
+        cleanup::forget_end(&self.key());
+    }
+}
+
+impl Place {
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env("POINTSMAN_SOCKET", &self.socket);
+        command
+    }
+
+    /// Kills the daemon with this process id and removes what is left of it.
+    fn end(&self, id: Option<u32>) {
+        if let Some(id) = id {
+            // It may have ended meanwhile, which is as good.
+            let _ = kill(Pid::from_raw(id.cast_signed()), Signal::SIGKILL);
+        }
+        if !self.pin_dir.exists() {
+            return;
+        }
+        let mut command = self.command();
+        command.arg("detach").arg("--pin-dir").arg(&self.pin_dir);
+        command.stdout(Stdio::null());
+        let mut last = String::new();
+        // Locks of a killed process go when it is wholly gone.
+        let detached = wait_until("the director was not detached", STOP_LIMIT, || {
+            let output = namespace::output_in(&self.namespace, &mut command)?;
+            last = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Ok(output.status.success())
+        });
+        if let Err(error) = detached {
+            eprintln!(
+                "pointsman-lab: {} stays: {error}: {last}; `{}` removes it",
+                self.pin_dir.display(),
+                command_line(&command)
+            );
+        }
+    }
+}
+
+/// The program `pointsman`: named by the environment, or beside the running one.
+pub fn program() -> Result<PathBuf> {
+    if let Some(named) = env::var_os(PROGRAM_VARIABLE) {
+        let named = PathBuf::from(named);
+        return match named.is_file() {
+            true => Ok(named),
+            false => Err(LabError::Usage(format!(
+                "{PROGRAM_VARIABLE} names {}, which is no file",
+                named.display()
+            ))),
+        };
+    }
+    let current = env::current_exe().map_err(LabError::io("cannot find this program"))?;
+    // `pointsman lab` itself, target/PROFILE/pointsman-lab, or target/PROFILE/deps/test-HASH.
+    let candidates = current
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join("pointsman"));
+    let itself = current.file_name().is_some_and(|name| name == "pointsman");
+    std::iter::once(current.clone())
+        .filter(|_| itself)
+        .chain(candidates)
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            LabError::Usage(format!(
+                "there is no program pointsman near {}; build it by `cargo build -p pointsman`, or \
+                 name it in {PROGRAM_VARIABLE}",
+                current.display()
+            ))
+        })
+}
+
+fn parse(text: &str) -> Result<Value> {
+    serde_json::from_str(text)
+        .map_err(|error| LabError::Answer(format!("the director answered no JSON: {error}")))
+}
