@@ -194,6 +194,19 @@ impl Director {
             .map(|service| ServiceEntry { service })
     }
 
+    /// The real server with this index, a removed one with connections included.
+    pub fn server(&self, index: u32) -> Option<ServerEntry<'_>> {
+        let owner = self.owners.get(&index)?;
+        let configured = self.services.get(owner).map(|service| &service.servers);
+        let removed = self.removed.iter().map(|removed| &removed.server);
+        configured
+            .into_iter()
+            .flatten()
+            .chain(removed)
+            .find(|server| server.index == index)
+            .map(|server| ServerEntry { server })
+    }
+
     /// Every real server whose next hop has to be known.
     pub fn hops(&self) -> impl Iterator<Item = HopRequest> {
         self.services

@@ -2,6 +2,7 @@
 //!
 //! Tests, fuzzers and `pointsman explain` run [`crate::process()`] on these.
 
+pub mod fragments;
 pub mod generate;
 pub mod services;
 
