@@ -67,6 +67,9 @@ fn a_killed_daemon_is_succeeded() {
         return;
     }
     let host = Host::new();
+    // The real server never asks for the director, which would make it a neighbour.
+    let known = "neigh add 10.9.0.1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent";
+    ip(&host.server, known);
     let before = host.state();
     let daemon = host.run(&[]);
     host.ipvsadm("-A -u 10.9.0.1:5353 -s rr");

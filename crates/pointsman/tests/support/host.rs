@@ -75,6 +75,8 @@ impl Host {
              peer name eth0 netns {server} address {SERVER_MAC}"
         ));
         for (namespace, number) in [(&host.director, 1), (&host.server, 2)] {
+            // Without addresses that come and settle by themselves: what is compared stays.
+            ip(namespace, "link set eth0 addrgenmode none");
             ip(namespace, "link set lo up");
             ip(
                 namespace,
