@@ -1,13 +1,30 @@
 //! The only build scripting of the project: one verb per job.
 
+use std::fmt;
 use std::process::ExitCode;
 
+mod bench;
+mod check;
+mod demo;
+mod fuzz;
 mod guest;
+mod layers;
+mod setup;
+mod tally;
+mod test;
+mod workspace;
 
 const USAGE: &str = "\
 usage: cargo xtask VERB [ARGS...]
 
 verbs:
+  setup        install what is missing here, saying what and why (`--demo`: only for the demo)
+  demo         show the load balancer at work, in network namespaces (root)
+  test         run every test; the last line counts them (`--quick`: without the guest)
+  check        formatting, layers, lints and documentation
+  ci           check and test
+  bench        nanoseconds per packet, by case (`--json FILE`; root)
+  fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
   guest        run a program under Debian's 6.1 kernel in qemu (`guest --help`)
   guest-cost   instructions per packet of kernel and XDP directors in that guest
 ";
@@ -17,6 +34,13 @@ fn main() -> ExitCode {
     let verb = args.next();
     let rest: Vec<String> = args.collect();
     match verb.as_deref() {
+        Some("setup") => done(setup::main(&rest)),
+        Some("demo") => ended(demo::main(&rest)),
+        Some("test") => ended(test::main(&rest)),
+        Some("check") => done(check::main(&rest)),
+        Some("ci") => ended(check::main(&rest).and_then(|()| test::main(&[]))),
+        Some("bench") => done(bench::main(&rest)),
+        Some("fuzz") => done(fuzz::main(&rest)),
         Some("guest") => guest::main(rest),
         Some("guest-cost") => guest::cost::main(rest),
         Some("help" | "--help" | "-h") => {
@@ -31,5 +55,45 @@ fn main() -> ExitCode {
             eprint!("{USAGE}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Whether there is such a verb.
+fn has_verb(verb: &str) -> bool {
+    USAGE.contains(&format!("\n  {verb} "))
+}
+
+/// Words on the command line that mean nothing.
+#[derive(Debug)]
+struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn done(result: anyhow::Result<()>) -> ExitCode {
+    ended(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_are_known_by_the_help() {
+        assert!(has_verb("guest"));
+        assert!(has_verb("test"));
+        assert!(!has_verb("build"));
     }
 }
