@@ -13,7 +13,7 @@ use pointsman_director::{
     Reason,
     control::{Director, HopRequest, MirrorError, address_words, sum},
     model::{Change, ControlError, RateView, ServerView, ServiceView, TimeoutsView},
-    record::{ServerStats, Settings, server_flag, settings_flag},
+    record::{ServerRecord, ServerStats, Settings, server_flag, settings_flag},
     tcp::state,
 };
 use pointsman_wire::Mac;
@@ -320,6 +320,13 @@ impl<P: Plane> Balancer<P> {
     /// What holds for every service.
     pub fn settings(&self) -> Settings {
         *self.state().director.settings()
+    }
+
+    /// The record of a real server, and what holds for every service; none when it is gone.
+    pub fn server(&self, index: u32) -> Option<(ServerRecord, Settings)> {
+        let state = self.state();
+        let record = *state.director.server(index)?.record();
+        Some((record, *state.director.settings()))
     }
 
     /// Tells the programs whether the connection table is full; true when that is news.

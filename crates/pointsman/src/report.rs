@@ -61,11 +61,11 @@ fn status_text(status: &Status) -> String {
         "ICMP errors  {} sent, {} withheld by the rate limit, {} not allowed, {} failed",
         answers.sent, answers.limited, answers.silent, answers.failed
     );
-    if answers.unfragmented != 0 {
+    if answers.fragmented != 0 || answers.unfragmented != 0 {
         let _ = writeln!(
             text,
-            "fragmenting  {} packets dropped that would have had to be fragmented",
-            answers.unfragmented
+            "fragmenting  {} packets sent in fragments, {} dropped that could not be",
+            answers.fragmented, answers.unfragmented
         );
     }
     let _ = writeln!(text, "pins         {}", status.pin_dir);

@@ -22,7 +22,9 @@ pub struct AnswerCounts {
     pub silent: u64,
     /// Not sent, because sending failed.
     pub failed: u64,
-    /// Packets that would have to be fragmented, which is not done.
+    /// Packets that were forwarded in fragments.
+    pub fragmented: u64,
+    /// Packets that would have had to be fragmented, and could not be.
     pub unfragmented: u64,
 }
 
@@ -98,6 +100,21 @@ impl Answerer {
                 Outcome::Failed(error)
             }
         }
+    }
+
+    /// Sends the pieces of a packet by the interface `ifindex`.
+    pub fn forward(
+        &mut self,
+        ifindex: u32,
+        pieces: &[Vec<u8>],
+    ) -> Result<(), pointsman_linux::packet::Error> {
+        let sent = pieces
+            .iter()
+            .try_for_each(|piece| self.send(ifindex, piece));
+        if sent.is_err() {
+            self.sockets.remove(&ifindex);
+        }
+        sent
     }
 
     fn send(&mut self, ifindex: u32, frame: &[u8]) -> Result<(), pointsman_linux::packet::Error> {

@@ -71,6 +71,8 @@ pub struct Keeper {
     told: HashMap<IpAddr, String>,
     /// Devices the programs are attached to.
     attached: Vec<u32>,
+    /// The kernel has no room for more neighbours, and that was said.
+    full: bool,
 }
 
 impl Keeper {
@@ -86,6 +88,7 @@ impl Keeper {
             asked: HashMap::new(),
             told: HashMap::new(),
             attached,
+            full: false,
         })
     }
 
@@ -300,7 +303,7 @@ impl Keeper {
             .filter(|key| !needed.contains(key))
             .collect();
         let mut changed = !surplus.is_empty();
-        let mut failed = false;
+        let (mut failed, mut full) = (false, false);
         for key in surplus {
             if let Err(error) = self.neighbours.release(&mut self.netlink, key) {
                 tracing::debug!(%error, "can't give a neighbour back");
@@ -311,19 +314,35 @@ impl Keeper {
                 continue;
             }
             match self.neighbours.manage(&mut self.netlink, *key) {
-                Ok(()) => changed = true,
+                Ok(()) => {
+                    changed = true;
+                    self.vanished.remove(key);
+                }
+                Err(error) if error.errno() == Some(libc::ENOBUFS) => {
+                    // All the others would fail alike.
+                    full = true;
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "can't have a neighbour resolved");
                     failed = true;
                 }
             }
         }
-        self.vanished.clear();
+        if full && !self.full {
+            tracing::error!(
+                needed = needed.len(),
+                "the kernel's neighbour table is full, so some next hops stay unresolved: raise \
+                 net.ipv4.neigh.default.gc_thresh3 or net.ipv6.neigh.default.gc_thresh3"
+            );
+        }
+        self.full = full;
+        self.vanished.retain(|key| needed.contains(key));
         self.asked.retain(|key, _| needed.contains(key));
         if changed && let Err(error) = self.neighbours.save() {
             tracing::warn!(%error, "can't remember managed neighbours; `pointsman detach` won't know them");
         }
-        failed
+        failed || full
     }
 
     /// Tells the programs the new addresses of their devices.

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use pointsman_datapath::{Datapath, Event};
-use pointsman_director::Reason;
+use pointsman_director::{Reason, native::fragments::forward_in_fragments};
 use pointsman_linux::netlink::Netlink;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -46,6 +46,8 @@ pub(super) struct Packets {
     shell: Arc<Shell<Datapath>>,
     unresolved: Arc<Notify>,
     answerer: Answerer,
+    /// Identification of the last outer header of a packet sent in fragments.
+    fragmented: u16,
     netlink: Netlink,
 }
 
@@ -69,6 +71,7 @@ impl Packets {
             shell,
             unresolved,
             answerer: Answerer::default(),
+            fragmented: 0,
             netlink: Netlink::new()?,
         })
     }
@@ -125,17 +128,43 @@ impl Packets {
     fn deal_with(&mut self, event: &Event) {
         match event.reason {
             Reason::NoNextHop => self.unresolved.notify_one(),
-            Reason::NeedsFragmenting => {
-                self.answerer.counts.unfragmented += 1;
-                tracing::debug!(
-                    ifindex = event.ifindex,
-                    length = event.length,
-                    mtu = event.mtu,
-                    "dropped a packet that would have to be fragmented"
-                );
-            }
+            Reason::NeedsFragmenting => match self.send_fragments(event) {
+                Ok(()) => self.answerer.counts.fragmented += 1,
+                Err(error) => {
+                    self.answerer.counts.unfragmented += 1;
+                    tracing::debug!(
+                        ifindex = event.ifindex,
+                        length = event.length,
+                        mtu = event.mtu,
+                        %error,
+                        "dropped a packet that would have to be fragmented"
+                    );
+                }
+            },
             reason => self.send_answer(event, reason),
         }
+    }
+
+    /// Forwards a packet in fragments, as the programs would have if they could cut it.
+    fn send_fragments(&mut self, event: &Event) -> Result<()> {
+        if event.length as usize > event.frame.len() {
+            bail!("it is longer than the ring keeps");
+        }
+        let (server, settings) = self
+            .shell
+            .balancer
+            .server(event.server)
+            .context("its real server is gone")?;
+        self.fragmented = self.fragmented.wrapping_add(1);
+        let pieces = forward_in_fragments(
+            &event.frame,
+            &server,
+            event.port,
+            &settings,
+            self.fragmented,
+        )
+        .map_err(|reason| anyhow!(reason.explanation()))?;
+        Ok(self.answerer.forward(server.hop.ifindex, &pieces)?)
     }
 
     fn send_answer(&mut self, event: &Event, reason: Reason) {
