@@ -4,10 +4,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    EbpfContext, helpers::generated::bpf_for_each_map_elem, macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::helpers::generated::bpf_for_each_map_elem;
 use pointsman_director::{
     process::expire,
     record::{ConnectionRecord, FlowKey, FlowKey4},
@@ -53,11 +50,12 @@ unsafe extern "C" fn expire6(
 
 /// Notes the time. With its first argument not 0 also ends every connection whose time is over, or
 /// will be in as many nanoseconds as the second says, and returns how many.
-#[raw_tracepoint]
-pub fn sweep(context: RawTracePointContext) -> i32 {
-    let env = Kernel {
-        context: context.as_ptr(),
-    };
+///
+/// `#[raw_tracepoint]` would return 0 whatever this returned.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn sweep(context: *mut c_void) -> i32 {
+    let env = Kernel { context };
     let now = env.now();
     if let Some(clock) = maps::CLOCK.get_ptr_mut(0) {
         // SAFETY: one word, written by sweeps only.
@@ -65,7 +63,7 @@ pub fn sweep(context: RawTracePointContext) -> i32 {
     }
     // SAFETY: the daemon runs the program with two arguments.
     let (sweeping, ahead) = unsafe {
-        let arguments = context.as_ptr().cast::<u64>();
+        let arguments = context.cast::<u64>();
         (*arguments, *arguments.add(1))
     };
     if sweeping == 0 {

@@ -265,11 +265,17 @@ impl Bench {
     fn run(&self, case: &Case) -> Result<bpf::Run, Error> {
         self.prepare(case)?;
         let mut out = vec![0; case.frame.len() + 256];
-        let run = bpf::run_on_frame(self.fd(case.program)?, &case.frame, &mut out, case.repeat)
-            .map_err(|source| Error::Run {
-                name: case.program,
-                source,
-            })?;
+        let run = bpf::run_on_frame(
+            self.fd(case.program)?,
+            &case.frame,
+            &[],
+            &mut out,
+            case.repeat,
+        )
+        .map_err(|source| Error::Run {
+            name: case.program,
+            source,
+        })?;
         let reason = self.state.get(0)?.map_or(0, |state| state.reason);
         match case.reason {
             Some(wanted) if wanted as u32 != reason => {

@@ -361,6 +361,7 @@ pub struct Run {
 }
 
 /// Runs an XDP or tc program `repeat` times on `frame`; the frame afterwards goes to `out`.
+/// `context` is the head of the program's context, or empty.
 ///
 /// # Errors
 ///
@@ -368,6 +369,7 @@ pub struct Run {
 pub fn run_on_frame(
     program: BorrowedFd<'_>,
     frame: &[u8],
+    context: &[u32],
     out: &mut [u8],
     repeat: u32,
 ) -> io::Result<Run> {
@@ -377,6 +379,12 @@ pub fn run_on_frame(
         data_out_size: out.len() as u32,
         data_in: frame.as_ptr() as u64,
         data_out: out.as_mut_ptr() as u64,
+        context_in_size: size_of_val(context) as u32,
+        context_in: if context.is_empty() {
+            0
+        } else {
+            context.as_ptr() as u64
+        },
         repeat,
         ..TestRun::default()
     };

@@ -38,6 +38,9 @@ pub struct Trial {
 /// The device a test run's frame comes in by: the loopback of the caller's namespace.
 pub const LOOPBACK: u32 = 1;
 
+/// The head of `struct __sk_buff`, up to `ingress_ifindex`; without it a test run has none.
+const SKB_CONTEXT: [u32; 10] = [0, 0, 0, 0, 0, 0, 0, 0, 0, LOOPBACK];
+
 impl Trial {
     /// Loads the programs with maps of their own.
     ///
@@ -98,12 +101,12 @@ impl Trial {
         out: &mut Vec<u8>,
         repeat: u32,
     ) -> Result<Run, Error> {
-        let name = match program {
-            Program::Xdp => XDP,
-            Program::Tcx => TCX,
+        let (name, context) = match program {
+            Program::Xdp => (XDP, &[][..]),
+            Program::Tcx => (TCX, &SKB_CONTEXT[..]),
         };
         out.resize(frame.len() + 256, 0);
-        let run = bpf::run_on_frame(self.object.program_fd(name)?, frame, out, repeat)
+        let run = bpf::run_on_frame(self.object.program_fd(name)?, frame, context, out, repeat)
             .map_err(|source| Error::Run { name, source })?;
         out.truncate(run.length as usize);
         Ok(run)
