@@ -2,7 +2,13 @@
 //!
 //! `BPF_PROG_TEST_RUN` hands the next iteration what the last one left of the frame. So the program
 //! puts the frame back itself, and first gives it the client address of its turn.
-#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+#![cfg_attr(
+    target_arch = "bpf",
+    no_std,
+    no_main,
+    allow(internal_features),
+    feature(asm_experimental_arch, core_intrinsics)
+)]
 
 #[cfg(target_arch = "bpf")]
 mod env;

@@ -2,7 +2,13 @@
 //!
 //! Built for `bpfel-unknown-none` by the build script of `pointsman-datapath`; on the host this is
 //! an empty program, so that the whole workspace can be checked at once.
-#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+#![cfg_attr(
+    target_arch = "bpf",
+    no_std,
+    no_main,
+    allow(internal_features),
+    feature(asm_experimental_arch, core_intrinsics)
+)]
 
 #[cfg(target_arch = "bpf")]
 mod env;

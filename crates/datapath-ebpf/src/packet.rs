@@ -1,6 +1,6 @@
 //! Pointers into packets that the verifier can follow.
 
-use core::{arch::asm, ffi::c_void};
+use core::{arch::asm, ffi::c_void, intrinsics::is_val_statically_known};
 
 use pointsman_wire::Wire;
 
@@ -33,10 +33,17 @@ pub unsafe fn packet_bound<const OFFSET: usize>(context: *mut c_void) -> usize {
 /// A pointer to a `T` at `offset`, if it lies between `data` and `end`.
 #[inline(always)]
 pub fn packet_pointer<T: Wire>(data: usize, end: usize, offset: u32) -> Option<*mut T> {
-    if offset > MAX_OFFSET {
+    let mut offset = offset as usize;
+    if !is_val_statically_known(offset) {
+        // The very register that is added has to be compared: of a sum the compiler compares the
+        // summand, which tells kernel 6.1 nothing about the sum.
+        // SAFETY: moves a register to itself.
+        unsafe { asm!("{0} = {0}", inout(reg) offset, options(pure, nomem)) };
+    }
+    if offset > MAX_OFFSET as usize {
         return None;
     }
-    let start = data + offset as usize;
+    let start = data + offset;
     if start + size_of::<T>() > end {
         return None;
     }

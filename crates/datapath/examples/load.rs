@@ -1,4 +1,4 @@
-//! Loads every program, or says what the verifier minds.
+//! Loads every program, or says what the verifier minds; all of it with `POINTSMAN_VERIFIER_LOG` set.
 
 use pointsman_datapath::{Options, trial::Trial};
 

@@ -126,8 +126,13 @@ impl Object {
     /// with time and chance from the test map, for [`crate::trial`].
     pub(crate) fn load(options: &Options, pins: Option<&Path>) -> Result<(Self, Origin), Error> {
         let mut loader = EbpfLoader::new();
-        // The default loads again with a full log on failure, which can take minutes.
-        loader.verifier_log_level(VerifierLogLevel::STATS);
+        // The default loads again with a full log on failure, which can take minutes; see
+        // `examples/load.rs`.
+        loader.verifier_log_level(if std::env::var_os("POINTSMAN_VERIFIER_LOG").is_some() {
+            VerifierLogLevel::default()
+        } else {
+            VerifierLogLevel::STATS
+        });
         set_sizes(&mut loader, options);
         let mut origin = Origin::Fresh;
         let tick = tick();
