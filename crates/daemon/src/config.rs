@@ -34,6 +34,8 @@ pub struct Tuning {
     pub sloppy_tcp: bool,
     /// `net.ipv4.vs.pmtu_disc`.
     pub pmtu_disc: bool,
+    /// Largest TCP segment size that a tunnelled or translated SYN may announce, 0 for no limit.
+    pub mss_clamp: u16,
 }
 
 impl Default for Tuning {
@@ -43,6 +45,7 @@ impl Default for Tuning {
             conn_reuse_mode: 1,
             sloppy_tcp: false,
             pmtu_disc: true,
+            mss_clamp: 0,
         }
     }
 }
@@ -59,6 +62,7 @@ impl Tuning {
         }
         Settings {
             reuse_mode: self.conn_reuse_mode,
+            mss_clamp: u32::from(self.mss_clamp),
             flags,
             ..settings
         }

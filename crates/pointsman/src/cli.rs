@@ -112,6 +112,11 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "0|1", default_value_t = u8::from(Tuning::default().pmtu_disc),
           value_parser = clap::value_parser!(u8).range(0..=1))]
     pub(crate) pmtu_disc: u8,
+    /// Lower the segment size that SYNs announce, through tunnels and with address translation, to
+    /// N bytes; 0 leaves them alone. Only sizes that pass the director can be lowered: with a tunnel
+    /// the client's, with translation both
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) mss_clamp: u16,
 }
 
 /// Arrays of the kernel are preallocated; more than this is a slip of the finger.

@@ -38,6 +38,7 @@ pub(crate) fn run(options: RunOptions, socket: PathBuf) -> Result<()> {
             conn_reuse_mode: options.conn_reuse_mode,
             sloppy_tcp: options.sloppy_tcp,
             pmtu_disc: options.pmtu_disc != 0,
+            mss_clamp: options.mss_clamp,
         },
     };
     pointsman_daemon::run(&config)
