@@ -221,6 +221,42 @@ fn list(director: &Director<'_>, kind: Kind) {
 }
 
 #[test]
+fn tunnels_of_the_other_family_by_tcx() {
+    cross_families(Hook::Tcx);
+}
+
+#[test]
+fn tunnels_of_the_other_family_by_xdp() {
+    cross_families(Hook::Xdp);
+}
+
+/// A VIP of one family whose real servers are reached by the other.
+fn cross_families(hook: Hook) {
+    let options = Options {
+        fabric_mtu: 1560,
+        ..hook.options()
+    };
+    let Some(lab) = build(Kind::Tunnel, &options, &[80]) else {
+        return;
+    };
+    let director = direct(&lab, hook, &[]);
+    for (family, outer) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
+        for letter in ["-t", "-u"] {
+            let at = service(family, 80);
+            add(&director, &lab, (letter, at, "rr"), outer, |_| {
+                "-i".to_owned()
+            });
+        }
+    }
+    director.wait_resolved().unwrap();
+    for family in Family::BOTH {
+        carry(&lab, Kind::Tunnel, family);
+    }
+    count(&director, Kind::Tunnel);
+    director.stop().unwrap();
+}
+
+#[test]
 fn auto_declines_xdp_on_veth_and_says_why() {
     let Some(lab) = build(Kind::TwoBridge, &Options::default(), &[80]) else {
         return;
