@@ -87,13 +87,17 @@ mod tests {
             conn_reuse_mode: 0,
             sloppy_tcp: true,
             pmtu_disc: false,
+            mss_clamp: 1400,
         };
         let after = tuning.apply(before);
         assert_eq!(
             after.flags,
             settings_flag::TABLE_FULL | settings_flag::SLOPPY_TCP
         );
-        assert_eq!((after.reuse_mode, after.udp_timeout), (0, 7));
+        assert_eq!(
+            (after.reuse_mode, after.udp_timeout, after.mss_clamp),
+            (0, 7, 1400)
+        );
         assert_eq!(
             Tuning::default().apply(Settings::DEFAULT),
             Settings::DEFAULT
