@@ -12,6 +12,7 @@ mod cpio;
 mod initramfs;
 mod kernel;
 mod qemu;
+pub(crate) mod test;
 
 /// The Debian packages this needs on the host.
 pub(crate) const PACKAGES: &[&str] = &[

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 mod bench;
 mod check;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod fuzz;
 mod guest;
 mod layers;
@@ -26,6 +28,7 @@ verbs:
   bench        nanoseconds per packet, by case (`--json FILE`; root)
   fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
   guest        run a program under Debian's 6.1 kernel in qemu (`guest --help`)
+  guest-test   the programs against the native director in that guest
   guest-cost   instructions per packet of kernel and XDP directors in that guest
 ";
 
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Some("bench") => done(bench::main(&rest)),
         Some("fuzz") => done(fuzz::main(&rest)),
         Some("guest") => guest::main(rest),
+        Some("guest-test") => guest::test::main(rest),
         Some("guest-cost") => guest::cost::main(rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

@@ -61,6 +61,12 @@ const TOOLS: &[Tool] = &[
         Purpose::Test,
         "confirms that offloads stay on",
     ),
+    tool(
+        "cpio",
+        "cpio",
+        Purpose::Test,
+        "reads the guest's file system back",
+    ),
     tool("sysctl", "procps", Purpose::Test, "reads kernel settings"),
     tool(
         "tcpdump",
