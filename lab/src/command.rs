@@ -13,7 +13,7 @@ use crate::ladder_text::Style;
 use crate::namespace::command_line;
 use crate::recorder::Recorder;
 use crate::topology::{Kind, Options, Role, Topology};
-use crate::{decapsulate, server, tag};
+use crate::{decapsulate, demo, server, tag};
 
 /// Port of the servers that `up` starts.
 pub const PORT: u16 = 80;
@@ -31,6 +31,7 @@ pointsman-lab: network-namespace laboratories for a load balancer
   ladder TAG [--pcapng FILE] [COMMAND...]
                                  capture everywhere while COMMAND runs in the client (without:
                                  curl to the VIP), then show its connection hop by hop
+  demo                           show the director at work in one lab after the other
   serve --name NAME --port N     be a real server (in its namespace)
   decapsulate --interface I --tun NAME
                                  be the tunnel end of a real server (in its namespace)
@@ -215,6 +216,15 @@ fn dispatch(words: &mut Words) -> Result<()> {
                 ..Style::default()
             };
             print!("{}", ladder(&tag, &mut command, pcapng.as_deref(), style)?);
+        }
+        "demo" => {
+            words.end()?;
+            let colour = std::io::stdout().is_terminal();
+            if !demo::demo(&Program::current(&[])?, &mut std::io::stdout(), colour)? {
+                return Err(LabError::Answer(
+                    "some requests were not answered".to_owned(),
+                ));
+            }
         }
         "serve" => {
             let name = words.option("--name")?;

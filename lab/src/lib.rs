@@ -44,6 +44,7 @@ pub mod client;
 pub mod command;
 mod construction;
 pub mod decapsulate;
+pub mod demo;
 pub mod director;
 pub mod encapsulator;
 pub mod error;
