@@ -59,7 +59,7 @@ impl Director {
                 record,
                 zero: ServerStats::default(),
             };
-            super::withdraw(&server, mirror)?;
+            super::servers::withdraw(&server, mirror)?;
             director.bury(id, server);
         }
         Ok(director)

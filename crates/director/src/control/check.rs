@@ -1,0 +1,83 @@
+//! What is refused before anything is written.
+
+use std::net::IpAddr;
+
+use crate::{
+    model::{ControlError, ForwardingMethod, RealServer, ServiceId, TunnelType, VirtualService},
+    schedule::Scheduler,
+};
+
+/// True for a service that takes packets to all ports of its address.
+pub(super) fn is_for_every_port(id: &ServiceId) -> bool {
+    matches!(id, ServiceId::Address { port: 0, .. })
+}
+
+pub(super) fn full(what: &str, flag: &str) -> ControlError {
+    ControlError::NoMemory(format!(
+        "no room for more {what}; see `pointsman run {flag}`"
+    ))
+}
+
+/// Refuses what the kernel refuses of a service, and what can't be done yet.
+pub(super) fn check_service(config: &VirtualService) -> Result<Scheduler, ControlError> {
+    let not_yet = |what: &str| Err(ControlError::NotYet(what.to_owned()));
+    let scheduler =
+        Scheduler::from_name(&config.scheduler).ok_or(ControlError::SchedulerNotFound)?;
+    match config.id {
+        ServiceId::Mark { .. } => return not_yet("firewall-mark services"),
+        ServiceId::Address {
+            protocol: crate::model::Protocol::Sctp,
+            ..
+        } => {
+            return not_yet("SCTP services");
+        }
+        ServiceId::Address { .. } => {}
+    }
+    if !scheduler.is_supported() {
+        return not_yet(&format!("scheduler {}", scheduler.name()));
+    }
+    if config.persistence.is_some() {
+        return not_yet("persistence");
+    }
+    if config.one_packet {
+        return not_yet("one-packet scheduling");
+    }
+    if config.engine.is_some() {
+        return not_yet("persistence engines");
+    }
+    Ok(scheduler)
+}
+
+/// Refuses what the kernel refuses of a real server, and what can't be done yet; direct routing
+/// and tunnels get the service's port.
+pub(super) fn check_server(
+    id: &ServiceId,
+    config: &RealServer,
+) -> Result<RealServer, ControlError> {
+    let mut config = config.clone();
+    if config.weight < 0 || config.lower > config.upper {
+        return Err(ControlError::Range);
+    }
+    let unicast = match config.address {
+        IpAddr::V4(address) => {
+            // All of 0.0.0.0/8 counts as broadcast to the kernel (`inet_addr_type`).
+            !address.is_multicast() && !address.is_broadcast() && address.octets()[0] != 0
+        }
+        IpAddr::V6(address) => {
+            !address.is_multicast() && !address.is_unspecified() && !address.is_unicast_link_local()
+        }
+    };
+    let tunnel = config.method == ForwardingMethod::Tunnel;
+    if !unicast || (config.address.is_ipv6() != id.is_ipv6() && !tunnel) {
+        return Err(ControlError::Invalid);
+    }
+    if tunnel && config.tunnel != TunnelType::Ipip {
+        return Err(ControlError::NotYet("GUE and GRE tunnels".to_owned()));
+    }
+    if let ServiceId::Address { port, .. } = id
+        && config.method != ForwardingMethod::Masquerade
+    {
+        config.port = *port;
+    }
+    Ok(config)
+}

@@ -1,0 +1,43 @@
+//! Where the director writes its records.
+
+use crate::{
+    model::ControlError,
+    record::{ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine, TableLine},
+};
+
+/// Where records go: maps of the kernel, or native tables.
+pub trait Mirror {
+    /// Writes a real server.
+    fn set_server(&mut self, index: u32, record: &ServerRecord) -> Result<(), MirrorError>;
+    /// Zeroes counts and counters of a real server's index before its first use.
+    fn reset_server(&mut self, index: u32) -> Result<(), MirrorError>;
+    /// Clears the overload flag of a real server.
+    fn clear_overload(&mut self, index: u32) -> Result<(), MirrorError>;
+    /// Connections that still refer to a real server, templates included.
+    fn references(&mut self, index: u32) -> Result<u64, MirrorError>;
+    /// Counters of a real server, all processors together.
+    fn stats(&mut self, index: u32) -> Result<ServerStats, MirrorError>;
+    /// Writes lines of slots.
+    fn set_slots(&mut self, first: u32, lines: &[SlotLine]) -> Result<(), MirrorError>;
+    /// Writes lines of a lookup table.
+    fn set_table(&mut self, first: u32, lines: &[TableLine]) -> Result<(), MirrorError>;
+    /// Reads a service's scheduler state.
+    fn scheduler_state(&mut self, service: u32) -> Result<u64, MirrorError>;
+    /// Writes or replaces a service.
+    fn set_service(&mut self, key: &ServiceKey, record: &ServiceRecord) -> Result<(), MirrorError>;
+    /// Removes a service.
+    fn remove_service(&mut self, key: &ServiceKey) -> Result<(), MirrorError>;
+    /// Writes the settings.
+    fn set_settings(&mut self, settings: &Settings) -> Result<(), MirrorError>;
+}
+
+/// A record could not be written or read; the text says which and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MirrorError(pub String);
+
+impl From<MirrorError> for ControlError {
+    fn from(error: MirrorError) -> Self {
+        Self::DataPlane(error.0)
+    }
+}
