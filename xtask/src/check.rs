@@ -34,6 +34,9 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
             .args(["-Zbuild-std=core", "--target-dir", "target/bpf"])
             .args(["--", "--deny", "warnings"])
             .env("RUSTC_BOOTSTRAP", "1")
+            // As in the build script; the linker is not called.
+            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v3")
+            .env_remove("RUSTFLAGS")
             .env_remove("CARGO_TARGET_DIR"))?;
     }
     say("documentation");

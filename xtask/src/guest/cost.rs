@@ -2,7 +2,7 @@
 //!
 //! What is measured, and how, is told in `cost/main.rs`, the program run there.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +14,8 @@ const PROGRAM: &str = "pointsman-guest-cost";
 const USAGE: &str = "\
 usage: cargo xtask guest-cost [OPTIONS]
 
-Prints the instructions per packet of the kernel's forwarding, IPVS and XDP, in the guest.
+Prints the instructions per packet of the kernel's forwarding, IPVS and XDP, and of Pointsman, in
+the guest.
 
 options:
   --row NAME,HOOK,COMMAND  add a director: HOOK is where it works and where the real server is:
@@ -23,6 +24,7 @@ options:
                            namespace and returns when the director is ready; it gets the variables
                            VIP, PORT, REAL, INPUT, OUTPUT. With a NAME ending in `new flows` each
                            packet opens a connection. Repeatable
+  --pointsman PROGRAM      the Pointsman to measure, instead of this one, which is built first
   --with PROGRAM           a program COMMAND needs; repeatable
   --file PATH              a file or directory it needs, at the same path; repeatable
   --only TEXT              of the built-in rows only those with TEXT in the name
@@ -38,17 +40,27 @@ pub(crate) struct Cost {
     pub(crate) instructions: f64,
 }
 
-/// Builds the measuring program and runs it in the guest; `with` and `files` (paths on the host
-/// and in the guest) are what the commands of `--row`s need.
+/// Builds the measuring program and runs it in the guest, with the Pointsman at `pointsman` or the
+/// one built here; `with` and `files` (paths on the host and in the guest) are what the commands of
+/// `--row`s need.
 pub(crate) fn measure(
     args: &[String],
+    pointsman: Option<String>,
     with: &[String],
     files: &[(PathBuf, PathBuf)],
     append: &str,
 ) -> Result<Vec<Cost>> {
-    let mut command = GuestCommand::new(build()?);
+    let pointsman = match pointsman {
+        Some(path) => std::path::absolute(path)?.display().to_string(),
+        None => build("pointsman", "pointsman", Some("release"))?,
+    };
+    let mut command = GuestCommand::new(build("xtask", PROGRAM, None)?);
     command.args = args.to_vec();
+    command
+        .args
+        .extend(["--pointsman".to_owned(), pointsman.clone()]);
     command.with = ["ip", "ipvsadm", "ethtool"].map(str::to_owned).to_vec();
+    command.with.push(pointsman);
     command.with.extend_from_slice(with);
     command.files = files.to_vec();
     // See cost/main.rs about pages.
@@ -67,6 +79,7 @@ pub(crate) fn measure(
 pub(crate) fn main(args: Vec<String>) -> ExitCode {
     let (mut passed, mut with, mut files) = (Vec::new(), Vec::new(), Vec::new());
     let mut append = String::new();
+    let mut pointsman = None;
     let mut args = args.into_iter();
     while let Some(option) = args.next() {
         match (option.as_str(), args.next()) {
@@ -76,6 +89,7 @@ pub(crate) fn main(args: Vec<String>) -> ExitCode {
                 files.push((path.clone(), path));
             }
             ("--append", Some(words)) => append = words,
+            ("--pointsman", Some(program)) => pointsman = Some(program),
             (name, Some(value)) if name.starts_with("--") => passed.extend([option, value]),
             ("--help" | "-h", None) => {
                 print!("{USAGE}");
@@ -87,7 +101,7 @@ pub(crate) fn main(args: Vec<String>) -> ExitCode {
             }
         }
     }
-    match measure(&passed, &with, &files, &append) {
+    match measure(&passed, pointsman, &with, &files, &append) {
         Ok(costs) => {
             println!("\n{:<32} instructions/packet", "director");
             for cost in costs {
@@ -102,17 +116,26 @@ pub(crate) fn main(args: Vec<String>) -> ExitCode {
     }
 }
 
-/// Builds the program beside this one and gives its path.
-fn build() -> Result<String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "xtask", "--bin", PROGRAM])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .context("cannot run cargo")?;
-    ensure!(status.success(), "{PROGRAM} does not build");
+/// Builds `program` of `package` into the target folder this program is in, and gives its path.
+/// Without a profile it is the one this program was built by.
+fn build(package: &str, program: &str, profile: Option<&str>) -> Result<String> {
     let here = std::env::current_exe()?;
-    let path = here.parent().unwrap_or(Path::new(".")).join(PROGRAM);
+    let folder = here.parent().context("this program is in no folder")?;
+    let target = folder.parent().context("this program is in no target")?;
+    let folder = profile.map_or_else(|| folder.to_owned(), |profile| target.join(profile));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--quiet", "--package", package, "--bin", program])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if folder.ends_with("release") {
+        command.arg("--release");
+    }
+    let status = command.status().context("cannot run cargo")?;
+    ensure!(status.success(), "{program} does not build");
+    let path = folder.join(program);
     ensure!(path.exists(), "{} was not built", path.display());
     Ok(path.display().to_string())
 }

@@ -36,7 +36,8 @@ use rows::{Hook, Row, Traffic};
 use topology::Topology;
 
 const USAGE: &str = "\
-usage: pointsman-guest-cost [--frames N] [--rounds N] [--only TEXT] [--row NAME,HOOK,COMMAND]...
+usage: pointsman-guest-cost [--frames N] [--rounds N] [--only TEXT] [--pointsman PROGRAM]
+                            [--row NAME,HOOK,COMMAND]...
 
 HOOK is `stack`, `xdp` or `xdp-tx`; COMMAND is run by sh in the director's namespace and must
 return when the director is ready; see rows.rs for the variables it gets. Prints lines
@@ -47,6 +48,7 @@ struct Options {
     frames: u32,
     rounds: u8,
     only: String,
+    pointsman: Option<String>,
     extra: Vec<Row>,
 }
 
@@ -72,6 +74,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
         frames: 20_000,
         rounds: 3,
         only: String::new(),
+        pointsman: None,
         extra: Vec::new(),
     };
     while let Some(option) = args.next() {
@@ -82,6 +85,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
             "--frames" => options.frames = value.parse().context("--frames takes a number")?,
             "--rounds" => options.rounds = value.parse().context("--rounds takes a number")?,
             "--only" => options.only = value,
+            "--pointsman" => options.pointsman = Some(value),
             "--row" => options.extra.push(Row::parse(&value)?),
             _ => bail!("there is no option `{option}`"),
         }
@@ -96,6 +100,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
 fn measure(options: Options) -> Result<()> {
     check_clock()?;
     let mut rows = rows::kernel_rows();
+    if let Some(program) = &options.pointsman {
+        rows.extend(rows::pointsman_rows(program));
+    }
     rows.retain(|row| row.name.contains(&options.only));
     rows.extend(options.extra);
     let mut baselines = [None, None];

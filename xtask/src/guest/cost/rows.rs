@@ -119,6 +119,40 @@ pub(crate) fn kernel_rows() -> Vec<Row> {
     rows
 }
 
+/// Pointsman under XDP: `program` is its path.
+pub(crate) fn pointsman_rows(program: &str) -> Vec<Row> {
+    let setup = |method: &str| {
+        format!(
+            "log=$(mktemp)
+             '{program}' run -i $INPUT --hook xdp >$log 2>&1 </dev/null &
+             tries=0
+             until grep -q ^ready: $log; do
+                 tries=$((tries + 1))
+                 if [ $tries = 300 ] || ! kill -0 $!; then cat $log >&2; exit 1; fi
+                 sleep 0.1
+             done
+             '{program}' ipvsadm -A -t $VIP:$PORT -s rr
+             '{program}' ipvsadm -a -t $VIP:$PORT -r $REAL:$PORT {method}"
+        )
+    };
+    let methods = [("direct", "-g"), ("tunnel", "-i"), ("masquerade", "-m")];
+    let mut rows = Vec::new();
+    for (hook, way) in [(Hook::Xdp, "redirect"), (Hook::XdpTransmit, "transmit")] {
+        for (name, method) in methods {
+            let name = format!("pointsman {name}, XDP {way}");
+            rows.push(Row::new(&name, hook, &setup(method)));
+        }
+    }
+    for (name, method) in methods {
+        let name = format!("pointsman {name}, new flows");
+        rows.push(Row {
+            new_flows: true,
+            ..Row::new(&name, Hook::Xdp, &setup(method))
+        });
+    }
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
