@@ -118,14 +118,14 @@ pub fn carry_out<M: Mirror>(director: &mut Director, mirror: &mut M, step: &Step
 
 /// Next hops by both devices; of those without a link-layer address some are for tcx to resolve.
 fn next_hop(request: &HopRequest) -> NextHop {
-    let ifindex = if request.server % 2 == 0 {
+    let ifindex = if request.server.is_multiple_of(2) {
         LOOPBACK
     } else {
         OTHER
     };
     let found = hop(request, ifindex);
     let unknown = found.flags & (hop_flag::RESOLVED | hop_flag::LOCAL) == 0;
-    if unknown && request.server % 3 == 0 {
+    if unknown && request.server.is_multiple_of(3) {
         return NextHop {
             ifindex,
             mtu: 1500,
