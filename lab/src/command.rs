@@ -130,7 +130,14 @@ pub fn decapsulate(interface: &str, tun: &str) -> Result<()> {
 
 /// Runs the command line without the program's name; exit code 1 for failures, 2 for usage.
 pub fn main(words: &[String]) -> ExitCode {
-    match dispatch(&mut Words(words.to_vec())) {
+    main_behind(&[], words)
+}
+
+/// The same for a program that takes these commands behind words of its own, such as `lab`.
+pub fn main_behind(before: &[&str], words: &[String]) -> ExitCode {
+    let result =
+        Program::current(before).and_then(|program| dispatch(&mut Words(words.to_vec()), &program));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(LabError::Usage(text)) => {
             eprintln!("pointsman-lab: {text}\nsee pointsman-lab help");
@@ -143,7 +150,7 @@ pub fn main(words: &[String]) -> ExitCode {
     }
 }
 
-fn dispatch(words: &mut Words) -> Result<()> {
+fn dispatch(words: &mut Words, program: &Program) -> Result<()> {
     let command = words.next("a command")?;
     match command.as_str() {
         "up" => {
@@ -168,7 +175,7 @@ fn dispatch(words: &mut Words) -> Result<()> {
             options.vip_on_director = !words.flag("--no-vip");
             let kind = words.next("a kind of lab")?.parse()?;
             words.end()?;
-            let (lab, text) = up(kind, &options, &Program::current(&[])?, !foreground)?;
+            let (lab, text) = up(kind, &options, program, !foreground)?;
             print!("{text}");
             if !foreground {
                 lab.keep();
@@ -220,7 +227,7 @@ fn dispatch(words: &mut Words) -> Result<()> {
         "demo" => {
             words.end()?;
             let colour = std::io::stdout().is_terminal();
-            if !demo::demo(&Program::current(&[])?, &mut std::io::stdout(), colour)? {
+            if !demo::demo(program, &mut std::io::stdout(), colour)? {
                 return Err(LabError::Answer(
                     "some requests were not answered".to_owned(),
                 ));

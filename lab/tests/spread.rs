@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use balance::{Hook, PATIENCE, add, build, direct, method, service};
 use pointsman_lab::address::Family;
 use pointsman_lab::lab::Lab;
-use pointsman_lab::topology::{Kind, Options};
+use pointsman_lab::topology::{Kind, Options, Role};
 
 const SERVERS: u8 = 4;
 const CONNECTIONS: usize = 200;
@@ -103,6 +103,60 @@ fn spread(hook: Hook, family: Family) {
             assert_eq!(&answer.name, name, "{scheduler} {source}");
         }
     }
+    director.stop().unwrap();
+}
+
+#[test]
+fn connections_at_the_same_time_are_spread_as_exactly_by_tcx() {
+    at_once(Kind::TwoBridge, Hook::Tcx);
+}
+
+#[test]
+fn connections_at_the_same_time_are_spread_as_exactly_by_xdp() {
+    at_once(Kind::TwoBridge, Hook::Xdp);
+}
+
+#[test]
+fn connections_at_the_same_time_are_masqueraded() {
+    at_once(Kind::Nat, Hook::Tcx);
+}
+
+/// Fifty connections are open at any time, from all processors.
+fn at_once(kind: Kind, hook: Hook) {
+    let options = Options {
+        real_servers: SERVERS,
+        ..hook.options()
+    };
+    let Some(lab) = build(kind, &options, &[80]) else {
+        return;
+    };
+    let director = direct(&lab, hook, &[]);
+    for family in Family::BOTH {
+        let at = service(family, 80);
+        add(&director, &lab, ("-t", at, "rr"), family, |_| {
+            method(kind).to_owned()
+        });
+    }
+    director.wait_resolved().unwrap();
+    for family in Family::BOTH {
+        let url = format!("http://{}/", service(family, 80));
+        let mut curl = lab.client().limit(PATIENCE).curl();
+        curl.args(["--parallel", "--parallel-immediate", "--parallel-max", "50"])
+            .args(["--header", "Connection: close", "--fail"])
+            .args(std::iter::repeat_n(&url, CONNECTIONS));
+        let text = lab.check(Role::Client, &mut curl).unwrap();
+        for name in names() {
+            let answers = text.lines().filter(|line| **line == name).count();
+            assert_eq!(
+                answers,
+                CONNECTIONS / usize::from(SERVERS),
+                "{name}: {text}"
+            );
+        }
+    }
+    let connections = director.ipvsadm("-Lnc").unwrap();
+    let lines = connections.lines().filter(|line| line.starts_with("TCP"));
+    assert_eq!(lines.count(), 2 * CONNECTIONS, "{connections}");
     director.stop().unwrap();
 }
 

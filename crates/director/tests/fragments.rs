@@ -8,7 +8,7 @@ use pointsman_director::{
     native::fragments::forward_in_fragments,
     record::{NextHop, ServerRecord, Settings, hop_flag, method, server_flag},
 };
-use pointsman_wire::{Frame, Ipv4, Mac, Summary, verify_checksums};
+use pointsman_wire::{Frame, Ipv4, Mac, Summary, checksum, verify_checksums};
 use zerocopy::FromBytes;
 
 const SERVER_MAC: Mac = Mac([2, 0, 0, 0, 0, 3]);
@@ -117,6 +117,23 @@ fn without_a_tunnel_the_client_s_packet_is_cut_and_keeps_its_id() {
         let port = u16::from_be_bytes([joined[2], joined[3]]);
         assert_eq!(port, if method == method::DIRECT { 53 } else { 5300 });
     }
+}
+
+#[test]
+fn a_checksum_left_to_the_device_is_computed() {
+    let whole = datagram(&payload());
+    let mut pending = whole.clone();
+    let length = (8 + payload().len()) as u32;
+    let pseudo = checksum::pseudo_header(&whole[26..30], &whole[30..34], 17, length);
+    pending[40..42].copy_from_slice(&checksum::fold(pseudo).to_ne_bytes());
+    assert_ne!(pending, whole);
+    let server = server(method::TUNNEL, Ipv4Addr::new(10, 2, 0, 11).into(), 1500);
+    let cut = |frame| forward_in_fragments(frame, &server, 0, &Settings::DEFAULT, 77).unwrap();
+    assert_eq!(cut(&pending), cut(&whole));
+    // A wrong one stays wrong.
+    let mut wrong = whole.clone();
+    wrong[40] ^= 0x55;
+    assert_ne!(cut(&wrong), cut(&whole));
 }
 
 #[test]

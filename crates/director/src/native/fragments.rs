@@ -35,6 +35,7 @@ pub fn forward_in_fragments(
     let mut frame = NativeFrame::new(frame.to_vec(), 0);
     let mut h = Headers::default();
     headers::parse(&frame, &mut h)?;
+    complete_checksum(&mut frame.bytes, &h);
     let target = Target {
         server: &roomy,
         index: 0,
@@ -70,6 +71,38 @@ pub fn forward_in_fragments(
         .into_iter()
         .map(|piece| [link, &piece].concat())
         .collect())
+}
+
+/// Computes a transport checksum that a sender left to its device, as those on the same machine do.
+///
+/// The field then holds the sum of the pseudo header, and what was copied out of the frame does not
+/// say so otherwise. A complete checksum that happens to look like this is computed to the same.
+fn complete_checksum(bytes: &mut [u8], h: &Headers) -> Option<()> {
+    let field = match h.flow.protocol {
+        headers::TCP => 16,
+        headers::UDP => 6,
+        _ => return None,
+    };
+    let (ip, transport) = (usize::from(h.ip), usize::from(h.transport));
+    let end = ip + h.length as usize;
+    let (source, destination) = match h.ipv6() {
+        true => bytes.get(ip + 8..ip + 40)?.split_at(16),
+        false => bytes.get(ip + 12..ip + 20)?.split_at(4),
+    };
+    let length = u32::try_from(end.checked_sub(transport)?).ok()?;
+    let pseudo = checksum::pseudo_header(source, destination, h.flow.protocol, length);
+    let segment = bytes.get_mut(transport..end)?;
+    let pending = checksum::fold(pseudo).to_ne_bytes();
+    if segment.get(field..field + 2)? != pending {
+        return None;
+    }
+    let sum = match checksum::of(segment) {
+        // No checksum, says 0 in UDP.
+        0 if h.flow.protocol == headers::UDP => u16::MAX,
+        sum => sum,
+    };
+    segment[field..field + 2].copy_from_slice(&sum.to_ne_bytes());
+    Some(())
 }
 
 /// Bytes of payload in every piece but the last: a multiple of eight.
