@@ -83,6 +83,8 @@ impl Frame for SkbFrame {
         self.length() >= bytes
     }
 
+    // The field `ifindex` is the device the frame is at now.
+    #[allow(clippy::misnamed_getters)]
     #[inline(always)]
     fn ifindex(&self) -> u32 {
         // SAFETY: the context is the program's own.

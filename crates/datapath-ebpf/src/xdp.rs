@@ -26,6 +26,8 @@ impl XdpFrame {
     }
 
     /// Bytes of the frame.
+    // The bench has no use for it.
+    #[allow(dead_code)]
     #[inline(always)]
     pub fn length(&self) -> u32 {
         // SAFETY: the context is the program's own.
