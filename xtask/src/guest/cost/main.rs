@@ -36,15 +36,25 @@ use rows::{Hook, Row, Traffic};
 use topology::Topology;
 
 const USAGE: &str = "\
-usage: pointsman-guest-cost [--frames N] [--rounds N] [--only TEXT] [--pointsman PROGRAM]
+usage: pointsman-guest-cost [--clock instructions|time] [--frames N] [--rounds N] [--only TEXT] [--pointsman PROGRAM]
                             [--row NAME,HOOK,COMMAND]...
 
 HOOK is `stack`, `xdp` or `xdp-tx`; COMMAND is run by sh in the director's namespace and must
 return when the director is ready; see rows.rs for the variables it gets. Prints lines
-`cost TAB name TAB number`.
+`cost TAB name TAB number`; with `--clock time`, `rate TAB name TAB ns TAB Mpps`.
 ";
 
+/// What a row is measured in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// Instructions, in a guest whose time counts them.
+    Instructions,
+    /// Time, on any machine: rates to be compared with each other.
+    Time,
+}
+
 struct Options {
+    clock: Clock,
     frames: u32,
     rounds: u8,
     only: String,
@@ -71,6 +81,7 @@ fn main() -> ExitCode {
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
     let mut options = Options {
+        clock: Clock::Instructions,
         frames: 20_000,
         rounds: 3,
         only: String::new(),
@@ -85,6 +96,13 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
             "--frames" => options.frames = value.parse().context("--frames takes a number")?,
             "--rounds" => options.rounds = value.parse().context("--rounds takes a number")?,
             "--only" => options.only = value,
+            "--clock" => {
+                options.clock = match value.as_str() {
+                    "instructions" => Clock::Instructions,
+                    "time" => Clock::Time,
+                    _ => bail!("--clock is `instructions` or `time`"),
+                }
+            }
             "--pointsman" => options.pointsman = Some(value),
             "--row" => options.extra.push(Row::parse(&value)?),
             _ => bail!("there is no option `{option}`"),
@@ -98,13 +116,16 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
 }
 
 fn measure(options: Options) -> Result<()> {
+    if options.clock == Clock::Time {
+        return measure_time(&options);
+    }
     check_clock()?;
     let mut rows = rows::kernel_rows();
     if let Some(program) = &options.pointsman {
         rows.extend(rows::pointsman_rows(program));
     }
     rows.retain(|row| row.name.contains(&options.only));
-    rows.extend(options.extra);
+    rows.extend(options.extra.iter().cloned());
     let mut baselines = [None, None];
     for row in &rows {
         let baseline = &mut baselines[usize::from(row.new_flows)];
@@ -120,15 +141,10 @@ fn measure(options: Options) -> Result<()> {
                     new_flows: row.new_flows,
                     ..Row::new(name, Hook::Drop, "")
                 };
-                *baseline.insert(instructions_per_frame(
-                    &drop,
-                    options.frames,
-                    options.rounds,
-                )?)
+                *baseline.insert(per_frame(&drop, &options)?)
             }
         };
-        let whole = instructions_per_frame(row, options.frames, options.rounds)
-            .with_context(|| format!("row `{}`", row.name))?;
+        let whole = per_frame(row, &options).with_context(|| format!("row `{}`", row.name))?;
         println!("cost\t{}\t{:.0}", row.name, whole - floor);
     }
     for (floor, flow) in baselines.iter().zip(["established", "new flows"]) {
@@ -139,9 +155,30 @@ fn measure(options: Options) -> Result<()> {
     Ok(())
 }
 
+/// Prints nanoseconds and millions of packets a second, the generator's work included.
+fn measure_time(options: &Options) -> Result<()> {
+    let mut rows = vec![Row::new("XDP drop", Hook::Drop, "")];
+    // What needs modules that not every kernel has is measured in the guest only.
+    rows.extend(rows::kernel_rows().into_iter().filter(|row| {
+        !row.new_flows && row.traffic != Traffic::Unknown && !row.name.starts_with("ip_vs")
+    }));
+    if let Some(program) = &options.pointsman {
+        let ours = rows::pointsman_rows(program);
+        rows.extend(ours.into_iter().filter(|row| !row.new_flows));
+    }
+    rows.retain(|row| row.name.contains(&options.only));
+    rows.extend(options.extra.iter().cloned());
+    for row in &rows {
+        let time = per_frame(row, options).with_context(|| format!("row `{}`", row.name))?;
+        println!("rate\t{}\t{time:.0}\t{:.2}", row.name, 1000.0 / time);
+    }
+    Ok(())
+}
+
 /// The least of some rounds: what disturbs a round (timer ticks, table growth) only adds.
-fn instructions_per_frame(row: &Row, frames: u32, rounds: u8) -> Result<f64> {
-    let topology = Topology::build(row)?;
+fn per_frame(row: &Row, options: &Options) -> Result<f64> {
+    let (frames, rounds) = (options.frames, options.rounds);
+    let topology = Topology::build(row, options.clock)?;
     topology.establish()?;
     // Warm caches that would cost the first packets: routes, neighbours.
     topology.load(0, 512)?;

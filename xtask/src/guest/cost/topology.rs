@@ -6,6 +6,7 @@
 //!    10.1.0.3                                                    frames sent back by XDP
 //!                   d1 10.2.0.1 --------------- s0 10.2.0.2     frames forwarded by XDP
 //!                   out0 10.3.0.1 (dummy)       10.3.0.2        frames forwarded by the kernel
+//!                                 or ---------- t0              when time is measured
 //! ```
 
 use std::ffi::CString;
@@ -15,6 +16,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::Clock;
 use super::bpf::{Generator, Link, Program, Verdict};
 use super::frame::{Flags, Mac, Segment};
 use super::rows::{Hook, Row, Traffic};
@@ -32,12 +34,15 @@ const CLIENT_BEHIND: ([u8; 4], u16) = ([10, 3, 0, 2], 40_000);
 /// An Ethernet type nobody registers.
 const LOCAL_EXPERIMENTAL: [u8; 2] = [0x88, 0xb5];
 
+/// What the kernel forwards to when time is measured: a wire like those of XDP, with the same end.
+const VETH: &str = "veth peer name t0 netns server address 02:00:00:00:00:06";
+
 const SETUP: &str = "
 for space in client director server; do ip netns add $space; done
 ip -batch - <<END
 link add c0 netns client address 02:00:00:00:00:01 type veth peer name d0 netns director address 02:00:00:00:00:02
 link add d1 netns director address 02:00:00:00:00:03 type veth peer name s0 netns server address 02:00:00:00:00:04
-link add out0 netns director address 02:00:00:00:00:05 type dummy
+link add out0 netns director address 02:00:00:00:00:05 type $SINK
 END
 ip -n client -batch - <<END
 link set c0 up
@@ -61,6 +66,7 @@ neigh add 10.1.0.3 lladdr 02:00:00:00:00:07 dev d0 nud permanent
 neigh add 10.2.0.2 lladdr 02:00:00:00:00:04 dev d1 nud permanent
 neigh add 10.3.0.2 lladdr 02:00:00:00:00:06 dev out0 nud permanent
 END
+[ ${SINK%% *} = dummy ] || ip -n server link set t0 up
 ip netns exec director sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0
 ";
 
@@ -72,13 +78,21 @@ pub(crate) struct Topology<'a> {
 }
 
 impl<'a> Topology<'a> {
-    pub(crate) fn build(row: &'a Row) -> Result<Self> {
+    pub(crate) fn build(row: &'a Row, clock: Clock) -> Result<Self> {
         let mut topology = Self {
             row,
             client_device: 0,
             links: Vec::new(),
         };
-        shell(None, SETUP, &[])?;
+        let sink = match clock {
+            Clock::Instructions => "dummy",
+            Clock::Time => VETH,
+        };
+        // A here-document of batch commands is expanded by the shell.
+        shell(None, SETUP, &[("SINK", sink)])?;
+        if clock == Clock::Time {
+            topology.attach("server", "t0", Verdict::Drop)?;
+        }
         topology.client_device = topology.attach("client", "c0", Verdict::Drop)?;
         topology.attach("server", "s0", Verdict::Drop)?;
         enter("director")?;
