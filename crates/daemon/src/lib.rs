@@ -1,6 +1,6 @@
 //! The shell around the director: it wires the data plane, the kernel and people together.
 //!
-//! [`run`] is the daemon. [`client`] is how other programs talk to it, [`api`] what it answers.
+//! [`run()`] is the daemon. [`client`] is how other programs talk to it, [`api`] what it answers.
 //! Everything that decides is pure and elsewhere: the director, [`hops::plan`], [`answers::answer`].
 
 pub mod answers;
