@@ -40,6 +40,13 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "DIR", default_value_os_t = Options::default().pin_dir)]
         pin_dir: PathBuf,
     },
+    /// Build laboratories of network namespaces, and show connections in them hop by hop
+    #[command(disable_help_flag = true)]
+    Lab {
+        /// The lab's command; help shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Show how the daemon is
     Status {
         /// As JSON

@@ -51,6 +51,9 @@ fn obey(cli: Cli) -> Result<ExitCode> {
         Verb::Run(options) => serve::run(options, socket)?,
         Verb::Ipvsadm { arguments } => return Ok(ipvsadm::run(&socket, &arguments)),
         Verb::Detach { pin_dir } => serve::detach(&pin_dir, &socket)?,
+        Verb::Lab { arguments } => {
+            return Ok(pointsman_lab::command::main_behind(&["lab"], &arguments));
+        }
         Verb::Status { json } => report::status(&socket, json)?,
         Verb::Verdicts { json } => report::verdicts(&socket, json)?,
     }
