@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -21,6 +20,7 @@ use crate::error::{LabError, Result};
 use crate::lab::Lab;
 use crate::namespace::{self, command_line};
 use crate::process::{Process, wait_until};
+use crate::tag;
 use crate::topology::Role;
 
 /// Names the program when it is not beside the running one.
@@ -68,7 +68,7 @@ impl<'a> Director<'a> {
             place: Place {
                 namespace: lab.namespace(Role::Director),
                 program,
-                pin_dir: PathBuf::from(format!("/sys/fs/bpf/pm-{}", lab.tag())),
+                pin_dir: tag::pin_dir(lab.tag()),
                 socket: directory.path().join("api.sock"),
                 log: directory.path().join("log"),
             },
@@ -103,11 +103,9 @@ impl<'a> Director<'a> {
             command.process_group(0);
         }
         let place = self.place.clone();
-        cleanup::before_end(&self.key(), Box::new(move || place.end(None)));
+        cleanup::before_end(&self.key(), Box::new(move || place.end()));
         let process = Process::start(&self.place.namespace, &mut command, "ready")
             .map_err(|error| self.with_log(error))?;
-        let (place, id) = (self.place.clone(), process.id());
-        cleanup::before_end(&self.key(), Box::new(move || place.end(id)));
         self.said = process.said().to_vec();
         self.process = Some(process);
         Ok(())
@@ -287,7 +285,7 @@ impl Drop for Director<'_> {
             eprintln!("log of the director:\n{}", self.log());
         }
         self.kill();
-        self.place.end(None);
+        self.place.detach();
         cleanup::forget_end(&self.key());
     }
 }
@@ -299,12 +297,20 @@ impl Place {
         command
     }
 
-    /// Kills the daemon with this process id and removes what is left of it.
-    fn end(&self, id: Option<u32>) {
-        if let Some(id) = id {
-            // It may have ended meanwhile, which is as good.
-            let _ = kill(Pid::from_raw(id.cast_signed()), Signal::SIGKILL);
+    /// Kills the daemon, also one that is not ready yet, and removes what is left of it.
+    fn end(&self) {
+        if let Err(error) = namespace::end_processes(std::slice::from_ref(&self.namespace)) {
+            eprintln!("pointsman-lab: {error}");
         }
+        self.detach();
+        if let Some(directory) = self.socket.parent() {
+            // Only files of ours; what can't be removed is in nobody's way.
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+
+    /// Removes what a killed daemon left.
+    fn detach(&self) {
         if !self.pin_dir.exists() {
             return;
         }

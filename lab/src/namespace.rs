@@ -66,7 +66,7 @@ pub fn delete(names: &[String]) -> Result<()> {
 }
 
 /// Kills every process whose main thread is in one of the namespaces, and waits until none is left.
-fn end_processes(names: &[String]) -> Result<()> {
+pub(crate) fn end_processes(names: &[String]) -> Result<()> {
     let homes: HashSet<_> = names
         .iter()
         .filter_map(|name| fs::metadata(path(name)).ok())

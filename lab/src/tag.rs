@@ -1,6 +1,6 @@
 //! Names of labs: tags, the namespaces of each, and which labs are up.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pointsman_linux::netns::NetNs;
@@ -51,7 +51,20 @@ pub fn take_down(tag: &str) -> Result<()> {
             "no lab {tag} is up; see `lab list`"
         )));
     }
-    namespace::delete(&names)
+    namespace::delete(&names)?;
+    // What a director that was killed left pinned; its links went with the interfaces.
+    match std::fs::remove_dir_all(pin_dir(tag)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LabError::io(format!(
+            "cannot remove {}",
+            pin_dir(tag).display()
+        ))(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Directory of the pins of a lab's director.
+pub fn pin_dir(tag: &str) -> PathBuf {
+    PathBuf::from(format!("/sys/fs/bpf/pm-{tag}"))
 }
 
 fn split_name(name: &str) -> Option<(&str, &str)> {

@@ -274,3 +274,21 @@ fn auto_declines_xdp_on_veth_and_says_why() {
     assert_eq!(status["interfaces"][1]["hook"], "tcx", "{status}");
     director.stop().unwrap();
 }
+
+#[test]
+fn xdp_forced_on_plain_veth_breaks_what_auto_avoids() {
+    // If this ever works, `--hook auto` may choose otherwise.
+    let Some(lab) = build(Kind::TwoBridge, &Options::default(), &[80]) else {
+        return;
+    };
+    let director = direct(&lab, Hook::Xdp, &[]);
+    let at = service(Family::V4, 80);
+    add(&director, &lab, ("-t", at, "rr"), Family::V4, |_| {
+        "-g".to_owned()
+    });
+    director.wait_resolved().unwrap();
+    let client = lab.client().limit(std::time::Duration::from_secs(1));
+    client.name(at).unwrap_err();
+    assert!(director.verdicts().unwrap()["direct"] > 0);
+    director.stop().unwrap();
+}

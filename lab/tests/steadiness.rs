@@ -308,13 +308,26 @@ fn clients_are_told_of_a_tunnels_mtu_by_xdp() {
 
 fn narrow_path(hook: Hook) {
     // No room for outer headers anywhere: the client's segments of 1500 bytes can't pass.
-    let Some(lab) = build(Kind::Tunnel, &hook.options(), &[80]) else {
+    let Some(lab) = build(Kind::Tunnel, &hook.options(), &[80, 8080]) else {
         return;
     };
     let director = direct(&lab, hook, &[]);
-    serve_both(&director, &lab);
-    for (family, mtu) in [(Family::V4, 1480), (Family::V6, 1460)] {
-        let at = service(family, 80);
+    // The narrower way comes second, for the client remembers the first.
+    let ways = [
+        (Family::V4, 80, Family::V4, 1480),
+        (Family::V4, 8080, Family::V6, 1460),
+        (Family::V6, 80, Family::V4, 1480),
+        (Family::V6, 8080, Family::V6, 1460),
+    ];
+    for (family, port, outer, _) in ways {
+        let at = service(family, port);
+        add(&director, &lab, ("-t", at, "rr"), outer, |_| {
+            "-i".to_owned()
+        });
+    }
+    director.wait_resolved().unwrap();
+    for (family, port, outer, mtu) in ways {
+        let at = service(family, port);
         let client = lab.client().limit(PATIENCE);
         client.echo(at, 10_000_000).unwrap();
         client.download(at, 10_000_000).unwrap();
@@ -322,14 +335,15 @@ fn narrow_path(hook: Hook) {
         let mut route = Command::new("ip");
         let route = lab.check(Role::Client, route.args(["route", "get", &address]));
         let route = route.unwrap();
-        assert!(route.contains(&format!("mtu {mtu}")), "{route}");
+        let wanted = format!("mtu {mtu}");
+        assert!(route.contains(&wanted), "{family:?} in {outer:?}: {route}");
     }
-    assert!(director.verdicts().unwrap()["too-big"] >= 2);
+    assert!(director.verdicts().unwrap()["too-big"] >= 4);
     assert!(
         director.status().unwrap()["answers"]["sent"]
             .as_u64()
             .unwrap()
-            >= 2
+            >= 4
     );
     director.stop().unwrap();
 }
