@@ -141,6 +141,10 @@ fn has_package(status: &str, package: &str) -> bool {
 fn packages(purpose: Purpose) -> Result<()> {
     let missing = missing(purpose);
     if missing.is_empty() {
+        if purpose == Purpose::Test && find("apt-get").is_some() && !has_lists() {
+            say("fetching apt's package lists: the guest's kernel is a package");
+            return apt(&["update"]);
+        }
         return Ok(());
     }
     say("installing Debian packages:");
@@ -155,17 +159,27 @@ fn packages(purpose: Purpose) -> Result<()> {
     if find("apt-get").is_none() {
         bail!("there is no apt-get here; install the programs named above by other means");
     }
-    let apt = |args: &[&str]| -> Result<()> {
-        let mut command = workspace::as_root("env")?;
-        run(command
-            .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2"])
-            .args(args)
-            .stdin(Stdio::null()))
-    };
     apt(&["update"]).context(by_hand.clone())?;
     let mut args = vec!["install", "--yes", "--no-install-recommends"];
     args.extend(names);
     apt(&args).context(by_hand)
+}
+
+fn apt(args: &[&str]) -> Result<()> {
+    let mut command = workspace::as_root("env")?;
+    run(command
+        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2"])
+        .args(args)
+        .stdin(Stdio::null()))
+}
+
+/// Whether apt knows any package; images are often made without.
+fn has_lists() -> bool {
+    std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|entries| {
+        entries
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+    })
 }
 
 /// The parts of the pinned toolchain.
