@@ -1,6 +1,6 @@
 //! Pointers into packets that the verifier can follow.
 
-use core::{arch::asm, ffi::c_void, intrinsics::is_val_statically_known};
+use core::{arch::asm, ffi::c_void, hint::assert_unchecked, intrinsics::is_val_statically_known};
 
 use pointsman_wire::Wire;
 
@@ -47,5 +47,8 @@ pub fn packet_pointer<T: Wire>(data: usize, end: usize, offset: u32) -> Option<*
     if start + size_of::<T>() > end {
         return None;
     }
+    // SAFETY: a packet lies nowhere near address 0. Without this every use would ask again, for an
+    // optional reference is a pointer that may be null.
+    unsafe { assert_unchecked(start != 0) };
     Some(start as *mut T)
 }

@@ -15,6 +15,8 @@ use crate::packet;
 /// A frame under XDP: complete checksums, tags in the frame.
 pub struct XdpFrame {
     context: *mut xdp_md,
+    /// Read once: it lies two pointers behind the context.
+    ifindex: u32,
 }
 
 impl XdpFrame {
@@ -22,6 +24,8 @@ impl XdpFrame {
     pub fn new(context: &XdpContext) -> Self {
         Self {
             context: context.ctx,
+            // SAFETY: the context is the program's own.
+            ifindex: unsafe { (*context.ctx).ingress_ifindex },
         }
     }
 
@@ -67,8 +71,7 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn ifindex(&self) -> u32 {
-        // SAFETY: the context is the program's own.
-        unsafe { (*self.context).ingress_ifindex }
+        self.ifindex
     }
 
     #[inline(always)]
