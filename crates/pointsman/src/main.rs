@@ -25,7 +25,7 @@ use cli::{Cli, Verb};
 const SOCKET_VARIABLE: &str = "POINTSMAN_SOCKET";
 
 fn main() -> ExitCode {
-    die_with_the_pipe();
+    on_broken_pipe(libc::SIG_DFL);
     let mut arguments: Vec<OsString> = env::args_os().collect();
     let called = arguments.first().map(Path::new).and_then(Path::file_name);
     match called.and_then(|name| name.to_str()) {
@@ -48,10 +48,16 @@ fn main() -> ExitCode {
 fn obey(cli: Cli) -> Result<ExitCode> {
     let socket = socket(cli.socket);
     match cli.verb {
-        Verb::Run(options) => serve::run(options, socket)?,
+        Verb::Run(options) => {
+            // A client that goes in the middle of an answer must not end the daemon.
+            on_broken_pipe(libc::SIG_IGN);
+            serve::run(options, socket)?;
+        }
         Verb::Ipvsadm { arguments } => return Ok(ipvsadm::run(&socket, &arguments)),
         Verb::Detach { pin_dir } => serve::detach(&pin_dir, &socket)?,
         Verb::Lab { arguments } => {
+            // A lab whose reader goes is taken down before the end.
+            on_broken_pipe(libc::SIG_IGN);
             return Ok(pointsman_lab::command::main_behind(&["lab"], &arguments));
         }
         Verb::Status { json } => report::status(&socket, json)?,
@@ -67,8 +73,9 @@ fn socket(told: Option<PathBuf>) -> PathBuf {
         .unwrap_or_else(|| DEFAULT_SOCKET.into())
 }
 
-/// Lets `pointsman ... | head` end quietly, as programs do that are not written in Rust.
-fn die_with_the_pipe() {
-    // SAFETY: before any thread or handler of ours exists; the default action is a valid one.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+/// Says what writing to nobody does: the default lets `pointsman ... | head` end quietly, as programs
+/// do that are not written in Rust.
+fn on_broken_pipe(action: libc::sighandler_t) {
+    // SAFETY: before any thread or handler of ours exists; both actions used are valid ones.
+    unsafe { libc::signal(libc::SIGPIPE, action) };
 }
