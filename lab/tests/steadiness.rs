@@ -349,6 +349,36 @@ fn narrow_path(hook: Hook) {
 }
 
 #[test]
+fn translated_connections_keep_to_a_clamped_segment_size() {
+    for hook in [Hook::Tcx, Hook::Xdp] {
+        let Some(lab) = build(Kind::Nat, &hook.options(), &[80]) else {
+            return;
+        };
+        let director = direct(&lab, hook, &["--mss-clamp", "1000"]);
+        serve_both(&director, &lab);
+        for family in Family::BOTH {
+            let mut transfer = Transfer::begin(&lab, service(family, 80));
+            transfer.read(1_000_000);
+            let server = server_of(&director, &transfer);
+            let server = lab.topology().real_server_named(server).unwrap();
+            for role in [Role::Client, server] {
+                let mut sockets = Command::new("ss");
+                let text = lab.check(role, sockets.args(["-Htin", "state", "established"]));
+                let text = text.unwrap();
+                let sizes: Vec<u32> = text
+                    .split_whitespace()
+                    .filter_map(|word| word.strip_prefix("mss:"))
+                    .map(|size| size.parse().unwrap())
+                    .collect();
+                // Less what the timestamps take.
+                assert_eq!(sizes, [988], "{family:?} {role}: {text}");
+            }
+        }
+        director.stop().unwrap();
+    }
+}
+
+#[test]
 fn a_server_that_moves_to_another_mac_is_followed() {
     for hook in [Hook::Tcx, Hook::Xdp] {
         let Some(lab) = build(Kind::TwoBridge, &hook.options(), &[80]) else {
