@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -62,6 +63,8 @@ fn test(packets: u32) -> Result<()> {
         (packets / 4).to_string(),
     ];
     command.with = vec![program, "ip".to_owned()];
+    // A minute where nothing else runs.
+    command.timeout = Duration::from_secs(900);
     if let Ok(seed) = std::env::var("POINTSMAN_SEED") {
         command.env.push(("POINTSMAN_SEED".to_owned(), seed));
     }
