@@ -15,7 +15,8 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["pointsman-datapath"],
     &["pointsman-daemon"],
-    &["pointsman", "pointsman-lab"],
+    &["pointsman-lab"],
+    &["pointsman"],
 ];
 
 /// Crates without clock, socket, thread or kernel.
