@@ -83,24 +83,33 @@ fn closed_ports_of_real_servers_refuse() {
 fn errors_of_clients_reach_the_real_server() {
     each(&ALL, &BOTH, |lab, director, kind, family| {
         let at = service(family, 80);
-        let before = director.verdicts().unwrap()["related-in"];
-        let received = || -> u64 {
-            (1..=3)
+        let received = |family| -> u64 {
+            let servers = 1..=3;
+            servers
                 .map(|number| unreachables(lab, number, family))
                 .sum()
         };
-        let known = received();
-        let what = format!("{kind} {family:?}: no error of the client passed");
+        let known = received(family);
+        let what = format!("{kind} {family:?}: no real server got an error of the client");
         wait_until(&what, PATIENCE, || {
             // Gone before the answer comes, mostly.
             let socket = udp_socket(lab, family);
             socket.send_to(b"bye", at).unwrap();
             drop(socket);
-            Ok(director.verdicts()?["related-in"] > before)
+            Ok(received(family) > known)
         })
         .unwrap();
-        let what = format!("{kind} {family:?}: no real server got the client's error");
-        wait_until(&what, Duration::from_secs(5), || Ok(received() > known)).unwrap();
+        // And every one that was sent on was accepted there.
+        let mut seen = (0, 0);
+        let all = wait_until("", Duration::from_secs(5), || {
+            let received: u64 = Family::BOTH.into_iter().map(received).sum();
+            seen = (director.verdicts()?["related-in"], received);
+            Ok(seen.0 == seen.1)
+        });
+        if all.is_err() {
+            let heard: Vec<String> = (1..=3).map(|number| heard(lab, number)).collect();
+            panic!("{kind} {family:?}: {seen:?} {heard:#?}");
+        }
     });
 }
 
@@ -127,6 +136,15 @@ fn what_is_too_big_for_a_tunnel_and_may_be_cut_is_cut() {
         assert_eq!(director.verdicts().unwrap()["needs-fragmenting"], 1);
         director.stop().unwrap();
     }
+}
+
+/// All that a real server's kernel says of ICMP.
+fn heard(lab: &Lab, number: u8) -> String {
+    let mut command = Command::new("nstat");
+    let text = lab.check(Role::RealServer(number), command.args(["-as"]));
+    let text = text.unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("Icmp"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// ICMP errors that a real server's kernel accepted.
