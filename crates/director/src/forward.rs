@@ -283,10 +283,10 @@ pub fn age<F: Frame>(frame: &mut F, h: &Headers) -> Result<(), Reason> {
         if ip.ttl <= 1 {
             return Err(Reason::TtlExceeded);
         }
-        let change =
-            Difference::NONE.word(pair(ip.ttl, ip.protocol), pair(ip.ttl - 1, ip.protocol));
+        // As the kernel does (`ip_decrease_ttl`): the sum loses what the first byte of its word lost.
+        let sum = ip.checksum.raw() as u32 + pair(1, 0) as u32;
         ip.ttl -= 1;
-        ip.checksum.set_raw(change.apply(ip.checksum.raw()));
+        ip.checksum.set_raw((sum + u32::from(sum >= 0xffff)) as u16);
     }
     Ok(())
 }
