@@ -131,19 +131,33 @@ fn what_is_too_big_for_a_tunnel_and_may_be_cut_is_cut() {
         sysctl.args(["-qw", "net.ipv4.ip_no_pmtu_disc=1"]);
         lab.check(Role::Client, &mut sysctl).unwrap();
         let question = vec![b'l'; 1472];
-        let answer = lab.client().udp(at, &question).unwrap();
+        let answer = lab.client().udp(at, &question).unwrap_or_else(|error| {
+            let of = |number| heard(&lab, number);
+            let verdicts = director.call(&["verdicts"]).unwrap();
+            let status = director.call(&["status"]).unwrap();
+            let servers: Vec<String> = (1..=3).map(of).collect();
+            panic!(
+                "{hook:?}: {error}\n{verdicts}{status}{}",
+                servers.join("\n")
+            )
+        });
         assert_eq!((answer.from, answer.echo), (at, question));
         assert_eq!(director.verdicts().unwrap()["needs-fragmenting"], 1);
         director.stop().unwrap();
     }
 }
 
-/// All that a real server's kernel says of ICMP.
+/// What a real server's kernel says of ICMP, UDP and fragments.
 fn heard(lab: &Lab, number: u8) -> String {
     let mut command = Command::new("nstat");
     let text = lab.check(Role::RealServer(number), command.args(["-as"]));
     let text = text.unwrap();
-    let lines = text.lines().filter(|line| line.starts_with("Icmp"));
+    let lines = text.lines().filter(|line| {
+        ["Icmp", "Udp", "IpReasm", "IpFrag"]
+            .iter()
+            .any(|start| line.starts_with(start))
+            && !line.contains(" 0 ")
+    });
     lines.collect::<Vec<_>>().join("\n")
 }
 
