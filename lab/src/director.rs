@@ -28,6 +28,8 @@ pub const PROGRAM_VARIABLE: &str = "POINTSMAN_PROGRAM";
 
 /// How long next hops may take to be found.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(15);
+/// What the words of a next hop that is not known begin with.
+const UNRESOLVED: [&str; 2] = ["unresolved", "not looked up"];
 /// How long the daemon may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
@@ -218,7 +220,7 @@ impl<'a> Director<'a> {
             hops = self.next_hops()?;
             Ok(hops
                 .values()
-                .all(|hop| !hop.is_empty() && !hop.starts_with("unresolved")))
+                .all(|hop| !UNRESOLVED.iter().any(|start| hop.starts_with(start))))
         });
         resolved.map_err(|error| match error {
             LabError::Deadline { what, limit } => LabError::Deadline {
