@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::error::{LabError, Result};
@@ -111,13 +112,22 @@ impl Client<'_> {
     /// Makes `count` connections one after the other and counts who answered.
     pub fn spread(&self, to: SocketAddr, count: usize) -> Result<Spread> {
         let mut command = self.curl();
-        // A connection for each request: the server closes when asked to.
-        command.args(["--header", "Connection: close"]);
-        command.args([
-            "--write-out",
-            "\n%{http_code} %{exitcode} %{local_port} %{errormsg}\n",
-        ]);
-        command.args((0..count).map(|_| url(to, "/")));
+        for request in 0..count {
+            if request > 0 {
+                command.arg("--next");
+                command.args(self.curl().get_args());
+            }
+            // A connection for each request: the server closes when asked to. The port is one that no
+            // connection had before: of a used one the director may still know the real server, and
+            // by IPVS's rules send a new connection there.
+            command.args(["--header", "Connection: close"]);
+            command.args(["--local-port", &fresh_port().to_string()]);
+            command.args([
+                "--write-out",
+                "\n%{http_code} %{exitcode} %{local_port} %{errormsg}\n",
+            ]);
+            command.arg(url(to, "/"));
+        }
         // A bad end only says that some connection failed, which the lines say better.
         let output = self.lab.output(self.role, &mut command)?;
         let spread = read_spread(&String::from_utf8_lossy(&output.stdout));
@@ -211,6 +221,13 @@ fn compare(found: &[u8], length: usize, what: &str) -> Result<()> {
 }
 
 /// Reads what `spread` made curl say: a name, then a line about the transfer.
+/// A port of a client that this process has not named before, for 22 000 times; below those that the
+/// kernel chooses.
+fn fresh_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 22_000
+}
+
 fn read_spread(text: &str) -> Spread {
     let mut spread = Spread::default();
     let mut name = None;
