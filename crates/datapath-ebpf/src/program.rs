@@ -36,15 +36,20 @@ pub fn director_xdp(context: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(&context);
     let ingress = frame.ifindex();
     let verdict = process(&mut frame, &Maps, &env, scratch);
+    // Only what is forwarded names a device, and that is nearly all there is.
+    if verdict.ifindex == ingress {
+        return xdp_action::XDP_TX;
+    }
+    if verdict.ifindex != 0 {
+        // SAFETY: no pointers.
+        return unsafe { bpf_redirect(verdict.ifindex, 0) as u32 };
+    }
     if verdict.reason.needs_daemon() {
         event::emit::<FromXdp>(raw, frame.length(), ingress, scratch, verdict);
     }
     match verdict.action() {
-        Action::Pass => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
-        Action::Forward if verdict.ifindex == ingress => xdp_action::XDP_TX,
-        // SAFETY: no pointers.
-        Action::Forward => unsafe { bpf_redirect(verdict.ifindex, 0) as u32 },
+        Action::Pass | Action::Forward => xdp_action::XDP_PASS,
     }
 }
 
@@ -64,15 +69,19 @@ pub fn director_tcx(context: TcContext) -> i32 {
     let mut frame = SkbFrame::new(skb);
     let ingress = frame.ifindex();
     let verdict = process(&mut frame, &Maps, &env, scratch);
+    if verdict.ifindex != 0 {
+        if verdict.unresolved != 0 {
+            return resolve(&verdict, scratch);
+        }
+        // SAFETY: no pointers.
+        return unsafe { bpf_redirect(verdict.ifindex, 0) as i32 };
+    }
     if verdict.reason.needs_daemon() {
         event::emit::<FromSkb>(skb.cast(), frame.length(), ingress, scratch, verdict);
     }
     match verdict.action() {
-        Action::Pass => TCX_NEXT,
         Action::Drop => TC_ACT_SHOT,
-        Action::Forward if verdict.unresolved != 0 => resolve(&verdict, scratch),
-        // SAFETY: no pointers.
-        Action::Forward => unsafe { bpf_redirect(verdict.ifindex, 0) as i32 },
+        Action::Pass | Action::Forward => TCX_NEXT,
     }
 }
 
