@@ -6,6 +6,8 @@
 
 #[path = "../examples/differential/changes.rs"]
 mod changes;
+#[path = "../examples/differential/handmade.rs"]
+mod handmade;
 #[path = "../examples/differential/pair.rs"]
 mod pair;
 #[path = "../examples/differential/skb.rs"]

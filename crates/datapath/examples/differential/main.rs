@@ -4,6 +4,7 @@
 //! it on the oldest kernel supported. It works in a network namespace of its own.
 
 mod changes;
+mod handmade;
 mod pair;
 mod skb;
 mod surroundings;

@@ -23,6 +23,7 @@ use pointsman_wire::text::Line;
 
 use crate::{
     changes::{self, Step},
+    handmade,
     skb::NativeSkb,
     surroundings,
 };
@@ -92,7 +93,9 @@ pub fn run(seed: u64, packets: u64, room: u32) -> Result<Report, String> {
     surroundings::enter_namespace()?;
     let started = Instant::now();
     let mut pair = Pair::new(seed, room)?;
-    for (index, bytes) in (0..packets).zip(Generator::new(seed)) {
+    let handmade = handmade::frames();
+    let all = packets + handmade.len() as u64;
+    for (index, bytes) in (0..all).zip(handmade.into_iter().chain(Generator::new(seed))) {
         pair.packet(&bytes).map_err(|difference| {
             format!(
                 "seed {seed}, room {room}, packet {index}, {:?}, {} bytes\n{:#}\n{bytes:02x?}\n{difference}",
