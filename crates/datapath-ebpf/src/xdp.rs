@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use pointsman_director::tables::Frame;
-use pointsman_wire::{Be16, Be32, Ethernet, VlanTag, Wire, checksum::Difference, ethernet};
+use pointsman_wire::{Be16, Be32, Ethernet, VlanTag, Wire, ethernet};
 
 use crate::packet;
 
@@ -94,26 +94,6 @@ impl Frame for XdpFrame {
     fn view_mut<T: Wire>(&mut self, offset: u32) -> Option<&mut T> {
         // SAFETY: as in `view`, and the frame is exclusively borrowed.
         self.pointer(offset).map(|header| unsafe { &mut *header })
-    }
-
-    #[inline(always)]
-    fn fix_checksum(
-        &mut self,
-        offset: u32,
-        addresses: Difference,
-        ports: Difference,
-        udp: bool,
-    ) -> bool {
-        let Some(field) = self.view_mut::<Be16>(offset) else {
-            return false;
-        };
-        let old = field.raw();
-        if udp && old == 0 {
-            return true;
-        }
-        let new = Difference(addresses.0 + ports.0).apply(old);
-        field.set_raw(if udp && new == 0 { u16::MAX } else { new });
-        true
     }
 
     #[inline(always)]

@@ -17,23 +17,9 @@ pub struct MapMirror<'a> {
     processors: usize,
 }
 
-impl From<Error> for MirrorErrorOf {
-    fn from(error: Error) -> Self {
-        Self(MirrorError(error.to_string()))
-    }
-}
-
-/// Carries an [`Error`] over to a [`MirrorError`], which belongs to another crate.
-pub(crate) struct MirrorErrorOf(MirrorError);
-
-impl From<MirrorErrorOf> for MirrorError {
-    fn from(error: MirrorErrorOf) -> Self {
-        error.0
-    }
-}
-
+/// An [`Error`] as a [`MirrorError`], which belongs to another crate.
 fn mirrored<T>(result: Result<T, Error>) -> Result<T, MirrorError> {
-    result.map_err(|error| MirrorErrorOf::from(error).into())
+    result.map_err(|error| MirrorError(error.to_string()))
 }
 
 impl<'a> MapMirror<'a> {

@@ -12,7 +12,7 @@ use std::{
     rc::Rc,
 };
 
-use pointsman_wire::{Be16, Ethernet, VlanTag, Wire, checksum::Difference, ethernet};
+use pointsman_wire::{Be16, Ethernet, VlanTag, Wire, ethernet};
 
 use crate::{
     control::{Capacity, Mirror, MirrorError, Records},
@@ -395,25 +395,6 @@ impl Frame for NativeFrame {
         }
         let bytes = self.bytes.get_mut(offset as usize..)?;
         T::mut_from_prefix(bytes).ok().map(|(header, _)| header)
-    }
-
-    fn fix_checksum(
-        &mut self,
-        offset: u32,
-        addresses: Difference,
-        ports: Difference,
-        udp: bool,
-    ) -> bool {
-        let Some(field) = self.view_mut::<Be16>(offset) else {
-            return false;
-        };
-        let old = field.raw();
-        if udp && old == 0 {
-            return true;
-        }
-        let new = Difference(addresses.0 + ports.0).apply(old);
-        field.set_raw(if udp && new == 0 { u16::MAX } else { new });
-        true
     }
 
     fn set_vlan(&mut self, tags: u8, vlan: u16) -> bool {

@@ -5,7 +5,7 @@
 
 use core::ops::Deref;
 
-use pointsman_wire::{Wire, checksum::Difference};
+use pointsman_wire::{Be16, Wire, checksum::Difference};
 
 use crate::{
     reason::Reason,
@@ -44,13 +44,27 @@ pub trait Frame {
 
     /// Lets the transport checksum at `offset` follow a change of addresses and of ports.
     /// A UDP checksum of 0 stays, and never becomes 0. False when the frame is too short.
+    ///
+    /// As it stands for complete checksums; a hook whose frames may have them pending has its own.
+    #[inline(always)]
     fn fix_checksum(
         &mut self,
         offset: u32,
         addresses: Difference,
         ports: Difference,
         udp: bool,
-    ) -> bool;
+    ) -> bool {
+        let Some(field) = self.view_mut::<Be16>(offset) else {
+            return false;
+        };
+        let old = field.raw();
+        if udp && old == 0 {
+            return true;
+        }
+        let new = Difference(addresses.0 + ports.0).apply(old);
+        field.set_raw(if udp && new == 0 { u16::MAX } else { new });
+        true
+    }
 
     /// Gives the frame the VLAN tag of its next hop (0: none) in place of its `tags` tags.
     /// False when it can't.
