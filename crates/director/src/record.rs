@@ -12,7 +12,7 @@ use pointsman_wire::Mac;
 use crate::atomic::{Word32, Word64};
 
 /// Version of every layout in this file; part of the pin path.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// An address: four words in network order; IPv4 uses the first.
 pub type Address = [u32; 4];
@@ -143,12 +143,16 @@ pub struct ConnectionRecord {
     pub server_port: u16,
     /// Forwarding method at its creation, see [`method`].
     pub method: u8,
-    /// Zero.
-    pub pad: u8,
+    /// How the key of the template it belongs to is made, see [`control`].
+    pub control: u8,
     /// Firewall mark it was scheduled by, 0 for none.
     pub mark: u32,
-    /// Reserved for the link to a persistence template.
-    pub control: u64,
+    /// Number of the template it belongs to, or is; templates that follow one another under the same
+    /// key have different ones.
+    pub template: u32,
+    /// In a template: connections that belong to it. In a connection of a template: the client mask
+    /// with which its key was made, an IPv4 netmask in network order or an IPv6 prefix length.
+    pub members: Word32,
 }
 
 /// Flags of [`ConnectionRecord::word`].
@@ -159,6 +163,22 @@ pub mod connection_flag {
     pub const NO_OUTPUT: u32 = 1 << 9;
     /// Uncounted and about to leave the table.
     pub const DEAD: u32 = 1 << 10;
+    /// A persistence template, not a connection.
+    pub const TEMPLATE: u32 = 1 << 11;
+    /// Its template knows that it is a real client's.
+    pub const ASSURED: u32 = 1 << 12;
+}
+
+/// What the virtual port in the key of a connection's template is.
+pub mod control {
+    /// There is no template.
+    pub const NONE: u8 = 0;
+    /// The connection's own.
+    pub const PORT: u8 = 1;
+    /// 0: a service for every port, or FTP.
+    pub const ANY_PORT: u8 = 2;
+    /// 0, and the firewall mark takes the place of the address.
+    pub const MARK: u8 = 3;
 }
 
 /// How a NAT reply finds its connection: by the flow from real server to client.
@@ -517,6 +537,20 @@ pub mod settings_flag {
     pub const TABLE_FULL: u32 = 4;
     /// Some service is for every port: an exact look-up that fails is not the last.
     pub const ANY_PORT: u32 = 8;
+    /// `net.ipv4.vs.expire_nodest_conn`: connections of removed servers end at once.
+    pub const EXPIRE_NODEST: u32 = 16;
+    /// `net.ipv4.vs.expire_quiescent_template`: templates of servers with weight 0 don't count.
+    pub const EXPIRE_QUIESCENT: u32 = 32;
+    /// `net.ipv4.vs.drop_entry` is at work: sweeps end connections at random.
+    pub const DROP_ENTRY: u32 = 64;
+    /// There are rules that make firewall marks.
+    pub const MARKS: u32 = 128;
+    /// Some service is for port 21: it also takes its clients' data connections.
+    pub const FTP: u32 = 256;
+    /// There is an IPv4 service; without one packets of connections are the kernel's, too.
+    pub const SERVES_IPV4: u32 = 512;
+    /// There is an IPv6 service.
+    pub const SERVES_IPV6: u32 = 1024;
 }
 
 impl Settings {
