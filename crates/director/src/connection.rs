@@ -125,9 +125,10 @@ pub fn begin(
         h.flow.destination_port
     };
     record.method = server.method;
-    record.pad = 0;
-    record.mark = 0;
     record.control = 0;
+    record.mark = 0;
+    record.template = 0;
+    record.members.store(0);
 }
 
 /// Adds a begun connection to the table and to its server's counts.
