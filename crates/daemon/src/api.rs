@@ -6,6 +6,8 @@
 //!                        (?refusals=collect: goes on, and answers with all that were refused)
 //! GET  /v1/connections   connections, one JSON object a line
 //! GET  /v1/timeouts      timeouts of --set
+//! GET  /v1/settings      settings of net.ipv4.vs.*, with what they mean
+//! POST /v1/settings      {"name": value, ...}: sets all or none
 //! GET  /v1/verdicts      packets by what became of them and why
 //! GET  /v1/status        version, interfaces, sizes, uptime
 //! ```
@@ -18,6 +20,7 @@ mod lines;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -33,6 +36,7 @@ use axum::{
 use pointsman_director::{
     Action,
     model::{Change, ServiceView, TimeoutsView},
+    setting::SettingError,
 };
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
@@ -43,6 +47,7 @@ use crate::{
     answers::AnswerCounts,
     balancer::{Balancer, OnRefusal, Refusal},
     plane::Plane,
+    settings::{Given, SettingView},
     status::{InterfaceStatus, Status, TableStatus, VerdictCount},
 };
 
@@ -107,6 +112,7 @@ pub fn router<P: Plane>(shell: Arc<Shell<P>>) -> Router {
         .route("/v1/changes", post(changes::<P>))
         .route("/v1/connections", get(connections::<P>))
         .route("/v1/timeouts", get(timeouts::<P>))
+        .route("/v1/settings", get(settings::<P>).post(set::<P>))
         .route("/v1/verdicts", get(verdicts::<P>))
         .route("/v1/status", get(status::<P>))
         .fallback(error::not_found)
@@ -177,6 +183,27 @@ async fn connections<P: Plane>(State(shell): Shared<P>) -> Result<Response, ApiE
 
 async fn timeouts<P: Plane>(State(shell): Shared<P>) -> Json<TimeoutsView> {
     Json(shell.balancer.timeouts())
+}
+
+async fn settings<P: Plane>(State(shell): Shared<P>) -> Json<Vec<SettingView>> {
+    Json(shell.balancer.running_settings().views())
+}
+
+async fn set<P: Plane>(
+    State(shell): Shared<P>,
+    request: Request,
+) -> Result<Json<Vec<SettingView>>, ApiError> {
+    let body = read_body(request).await?;
+    blocking(move || {
+        let named: BTreeMap<String, u32> = serde_json::from_slice(&body)
+            .map_err(|error| ApiError::bad_request(format!("not settings by name: {error}")))?;
+        let given: Given = named
+            .into_iter()
+            .map(|(name, value)| Ok((name.parse()?, value)))
+            .collect::<Result<_, SettingError>>()?;
+        Ok(Json(shell.balancer.set(&given)?.views()))
+    })
+    .await
 }
 
 async fn verdicts<P: Plane>(State(shell): Shared<P>) -> Result<Json<Vec<VerdictCount>>, ApiError> {

@@ -14,6 +14,7 @@ use pointsman_director::{
     control::{Director, HopRequest, MirrorError, address_words, sum},
     model::{Change, ControlError, RateView, ServerView, ServiceView, TimeoutsView},
     record::{ServerRecord, ServerStats, Settings, server_flag, settings_flag},
+    setting::{Setting, SettingError},
     tcp::state,
 };
 use pointsman_wire::Mac;
@@ -21,8 +22,10 @@ use tokio::sync::Notify;
 
 use crate::{
     connections::Names,
+    defence::next_mode,
     hops::Way,
     plane::{Flow, Plane, PlaneError},
+    settings::{Given, RunningSettings},
 };
 
 /// Changes applied before somebody else gets a turn.
@@ -37,6 +40,17 @@ pub struct Refusal {
     pub error: String,
     /// Why.
     pub cause: ControlError,
+}
+
+/// Why settings were not set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    /// A value is out of range.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The programs could not be told.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
 }
 
 /// Whether the changes behind a refused one are carried out.
@@ -64,6 +78,7 @@ pub struct NamedWay {
 #[derive(Debug)]
 struct State {
     director: Director,
+    settings: RunningSettings,
     /// Next hops in words, by index of the real server.
     hops: HashMap<u32, (IpAddr, String)>,
 }
@@ -78,11 +93,12 @@ pub struct Balancer<P> {
 }
 
 impl<P: Plane> Balancer<P> {
-    /// Puts both together.
-    pub fn new(director: Director, plane: P) -> Self {
+    /// Puts both together; the director's record already follows `settings`.
+    pub fn new(director: Director, settings: RunningSettings, plane: P) -> Self {
         Self {
             state: Mutex::new(State {
                 director,
+                settings,
                 hops: HashMap::new(),
             }),
             plane: RwLock::new(plane),
@@ -320,6 +336,47 @@ impl<P: Plane> Balancer<P> {
     /// What holds for every service.
     pub fn settings(&self) -> Settings {
         *self.state().director.settings()
+    }
+
+    /// The value of a setting.
+    pub fn setting(&self, setting: Setting) -> u32 {
+        self.state().settings.values().get(setting)
+    }
+
+    /// All settings.
+    pub fn running_settings(&self) -> RunningSettings {
+        self.state().settings.clone()
+    }
+
+    /// Sets all of `given`, or none; returns the settings after that.
+    pub fn set(&self, given: &Given) -> Result<RunningSettings, SetError> {
+        let mut state = self.state();
+        let settings = state.settings.with(given)?;
+        self.follow(&mut state, settings)?;
+        Ok(state.settings.clone())
+    }
+
+    /// Has `drop_entry` follow memory that is short or not; what is news.
+    pub fn follow_memory(&self, short: bool) -> Result<Option<bool>, SetError> {
+        let mut state = self.state();
+        let mode = state.settings.values().get(Setting::DropEntry);
+        let next = next_mode(mode, short);
+        if next == mode {
+            return Ok(None);
+        }
+        let settings = state.settings.following(Setting::DropEntry, next)?;
+        self.follow(&mut state, settings)?;
+        Ok(Some(short))
+    }
+
+    fn follow(&self, state: &mut State, settings: RunningSettings) -> Result<(), MirrorError> {
+        let record = settings.values().apply(*state.director.settings());
+        if record != *state.director.settings() {
+            let plane = self.plane();
+            state.director.set_settings(record, &mut plane.mirror())?;
+        }
+        state.settings = settings;
+        Ok(())
     }
 
     /// The record of a real server, and what holds for every service; none when it is gone.

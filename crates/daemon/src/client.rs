@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     api::{Applied, ErrorBody},
     balancer::Refusal,
+    settings::{Given, SettingView},
     status::{Status, VerdictCount},
 };
 
@@ -89,6 +90,21 @@ impl Client {
     /// Timeouts.
     pub fn timeouts(&mut self) -> Result<TimeoutsView, ClientError> {
         self.get("/v1/timeouts")
+    }
+
+    /// Settings.
+    pub fn settings(&mut self) -> Result<Vec<SettingView>, ClientError> {
+        self.get("/v1/settings")
+    }
+
+    /// Sets all of `given`, or none; returns all settings.
+    pub fn set(&mut self, given: &Given) -> Result<Vec<SettingView>, ClientError> {
+        let path = "/v1/settings";
+        let body = serde_json::to_vec(given).map_err(|source| ClientError::Unreadable {
+            request: path.to_owned(),
+            source,
+        })?;
+        self.exchange(Method::POST, path, body.into())
     }
 
     /// Verdicts by reason.

@@ -9,9 +9,11 @@ pub mod balancer;
 pub mod client;
 pub mod config;
 pub mod connections;
+pub mod defence;
 pub mod hops;
 pub mod plane;
 pub mod run;
+pub mod settings;
 pub mod socket;
 pub mod status;
 

@@ -1,5 +1,6 @@
 //! The daemon's life: opened or taken over, attached, kept true, stopped.
 
+mod defence;
 mod expiry;
 mod interfaces;
 mod packets;
@@ -30,6 +31,7 @@ use crate::{
     balancer::Balancer,
     config::{Config, neighbours_file},
     hops::{Keeper, Neighbours},
+    settings::{Given, RunningSettings},
     socket::{self, Socket},
     status::{InterfaceStatus, origin_name},
 };
@@ -68,6 +70,7 @@ async fn serve(config: &Config) -> Result<()> {
 struct Opened {
     datapath: Datapath,
     director: Director,
+    settings: RunningSettings,
     origin: Origin,
     lock: Flock<File>,
 }
@@ -75,11 +78,12 @@ struct Opened {
 impl Opened {
     fn new(config: &Config) -> Result<Self> {
         let pin_dir = &config.datapath.pin_dir;
+        let settings = RunningSettings::new(Given::new(), &config.settings)?;
         let (mut datapath, origin) = Datapath::open(&config.datapath)?;
         // From here on a failure must not leave fresh pins behind.
         let mut opened = || -> Result<_> {
             let lock = lock_pins(pin_dir)?;
-            let director = director(config, &datapath, origin)?;
+            let director = director(config, &datapath, origin, &settings)?;
             let interfaces = interfaces::choose(&config.interfaces)?;
             datapath.attach(&interfaces, config.hook)?;
             Ok((lock, director))
@@ -88,6 +92,7 @@ impl Opened {
             Ok((lock, director)) => Ok(Self {
                 datapath,
                 director,
+                settings,
                 origin,
                 lock,
             }),
@@ -159,7 +164,7 @@ impl Opened {
         let attached = attachments.iter().map(|a| a.ifindex).collect();
         let mut keeper = Keeper::new(&neighbours_file(&config.socket), attached)?;
         let shell = Arc::new(Shell {
-            balancer: Balancer::new(self.director, self.datapath),
+            balancer: Balancer::new(self.director, self.settings, self.datapath),
             facts,
             answers: Mutex::default(),
         });
@@ -181,6 +186,7 @@ impl Opened {
             }
         });
         tasks.spawn(expiry::keep(Arc::clone(&shell), stopped.clone()));
+        tasks.spawn(defence::keep(Arc::clone(&shell), stopped.clone()));
         let events = packets::Packets::new(events, Arc::clone(&shell), Arc::clone(&unresolved))?;
         tasks.spawn(events.answer(stopped.clone()));
         let ways = ways::Ways::new(monitor, keeper, Arc::clone(&shell), unresolved)?;
@@ -226,7 +232,12 @@ impl Tasks {
     }
 }
 
-fn director(config: &Config, datapath: &Datapath, origin: Origin) -> Result<Director> {
+fn director(
+    config: &Config,
+    datapath: &Datapath,
+    origin: Origin,
+    settings: &RunningSettings,
+) -> Result<Director> {
     let capacity = datapath.capacity();
     let mut mirror = datapath.mirror();
     let mut director = match origin {
@@ -243,8 +254,8 @@ fn director(config: &Config, datapath: &Datapath, origin: Origin) -> Result<Dire
                 .context("taking over what is pinned; `pointsman detach` starts afresh")?
         }
     };
-    let settings = config.tuning.apply(*director.settings());
-    director.set_settings(settings, &mut mirror)?;
+    let record = settings.values().apply(*director.settings());
+    director.set_settings(record, &mut mirror)?;
     Ok(director)
 }
 

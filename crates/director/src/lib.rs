@@ -30,6 +30,8 @@ pub mod control;
 pub mod model;
 #[cfg(feature = "std")]
 pub mod native;
+#[cfg(feature = "std")]
+pub mod setting;
 
 pub use process::{Scratch, process};
 pub use reason::{Action, Reason, Verdict};

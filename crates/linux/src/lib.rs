@@ -5,6 +5,7 @@
 //! thread was in when they were opened, wherever they are used later.
 
 pub mod bpffs;
+pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod offload;

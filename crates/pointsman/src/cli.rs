@@ -2,9 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
-use pointsman_daemon::config::Tuning;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pointsman_datapath::{HookChoice, Options};
+
+use crate::setting::SettingFlags;
 
 /// A layer-4 load balancer for virtualised networks.
 #[derive(Debug, Parser)]
@@ -46,6 +47,16 @@ pub(crate) enum Verb {
         /// The lab's command; help shows them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// Show or change settings of the running daemon, those of the kernel's net.ipv4.vs.*
+    #[command(long_about = crate::setting::LONG_ABOUT)]
+    Setting {
+        /// A setting to show, or to change; all are shown when none is named
+        #[arg(value_name = "NAME[=VALUE]")]
+        words: Vec<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Show how the daemon is
     Status {
@@ -107,23 +118,34 @@ pub(crate) struct RunOptions {
     /// Leave forwarding in place when stopped
     #[arg(long)]
     pub(crate) keep: bool,
-    /// As net.ipv4.vs.conn_reuse_mode: 0 never begins a closing connection anew, 1 does for a SYN,
-    /// 2 and 3 also in FIN_WAIT when replies do not pass here
-    #[arg(long, value_name = "N", default_value_t = Tuning::default().conn_reuse_mode,
-          value_parser = clap::value_parser!(u32).range(0..=3))]
-    pub(crate) conn_reuse_mode: u32,
-    /// As net.ipv4.vs.sloppy_tcp: any TCP packet but RST begins a connection
-    #[arg(long)]
-    pub(crate) sloppy_tcp: bool,
-    /// As net.ipv4.vs.pmtu_disc: 1 keeps DF on tunnelled packets and tells clients of a smaller MTU
-    #[arg(long, value_name = "0|1", default_value_t = u8::from(Tuning::default().pmtu_disc),
-          value_parser = clap::value_parser!(u8).range(0..=1))]
-    pub(crate) pmtu_disc: u8,
-    /// Lower the segment size that SYNs announce, through tunnels and with address translation, to
-    /// N bytes; 0 leaves them alone. Only sizes that pass the director can be lowered: with a tunnel
-    /// the client's, with translation both
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) mss_clamp: u16,
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
+}
+
+impl Cli {
+    /// Reads the command line; wrong usage and `--help` end the program.
+    pub(crate) fn read(arguments: Vec<OsString>) -> Self {
+        Self::try_read(arguments).unwrap_or_else(|error| error.exit())
+    }
+
+    fn try_read<T: Into<OsString> + Clone>(
+        arguments: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let matches = Self::tolerant().try_get_matches_from(arguments)?;
+        Self::from_arg_matches(&matches)
+    }
+
+    /// The command line, with flags of `run` also as the kernel writes names: `--conn_reuse_mode`.
+    fn tolerant() -> clap::Command {
+        Self::command().mut_subcommand("run", |run| {
+            run.mut_args(
+                |arg| match arg.get_long().map(|long| long.replace('-', "_")) {
+                    Some(alias) if Some(alias.as_str()) != arg.get_long() => arg.alias(alias),
+                    _ => arg,
+                },
+            )
+        })
+    }
 }
 
 /// Arrays of the kernel are preallocated; more than this is a slip of the finger.
@@ -133,13 +155,11 @@ fn room() -> clap::builder::RangedI64ValueParser<u32> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        Cli::tolerant().debug_assert();
     }
 
     #[test]
@@ -154,7 +174,7 @@ mod tests {
             "10.0.0.1:80",
             "-h",
         ];
-        let cli = Cli::try_parse_from(words).unwrap();
+        let cli = Cli::try_read(words).unwrap();
         assert_eq!(cli.socket, Some("/s".into()));
         let Verb::Ipvsadm { arguments } = cli.verb else {
             panic!("another verb");
@@ -164,7 +184,7 @@ mod tests {
             &["pointsman", "ipvsadm", "--help"][..],
             &["pointsman", "ipvsadm", "-Ln"],
         ] {
-            let Verb::Ipvsadm { arguments } = Cli::try_parse_from(words).unwrap().verb else {
+            let Verb::Ipvsadm { arguments } = Cli::try_read(words).unwrap().verb else {
                 panic!("another verb");
             };
             assert_eq!(arguments, words[2..]);
@@ -180,8 +200,11 @@ mod tests {
             &["pointsman", "run", "--connections", "0"],
             &["pointsman", "run", "--pmtu-disc", "2"],
             &["pointsman", "run", "eth0"],
+            &["pointsman", "run", "--sloppy_tcp", "2"],
+            &["pointsman", "run", "--drop-entry"],
+            &["pointsman", "run", "--drop-entry", "4"],
         ] {
-            let error = Cli::try_parse_from(words).unwrap_err();
+            let error = Cli::try_read(words.iter()).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{words:?}");
         }
     }

@@ -7,6 +7,7 @@ mod ipvsadm;
 mod names;
 mod report;
 mod serve;
+mod setting;
 
 use std::{
     env,
@@ -16,7 +17,6 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::Parser;
 use pointsman_daemon::config::DEFAULT_SOCKET;
 
 use cli::{Cli, Verb};
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     // Wrong usage and --help end here.
-    let cli = Cli::parse_from(arguments);
+    let cli = Cli::read(arguments);
     match obey(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -60,6 +60,7 @@ fn obey(cli: Cli) -> Result<ExitCode> {
             on_broken_pipe(libc::SIG_IGN);
             return Ok(pointsman_lab::command::main_behind(&["lab"], &arguments));
         }
+        Verb::Setting { words, json } => return setting::obey(&socket, &words, json),
         Verb::Status { json } => report::status(&socket, json)?,
         Verb::Verdicts { json } => report::verdicts(&socket, json)?,
     }

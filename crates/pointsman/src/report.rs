@@ -26,7 +26,7 @@ pub(crate) fn verdicts(socket: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn connect(socket: &Path) -> Result<Client> {
+pub(crate) fn connect(socket: &Path) -> Result<Client> {
     Client::connect(socket).context("is `pointsman run` running?")
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use pointsman_daemon::config::{Config, Tuning};
+use pointsman_daemon::config::Config;
 use pointsman_datapath::Options;
 use pointsman_director::control::Capacity;
 use tracing_subscriber::EnvFilter;
@@ -34,12 +34,7 @@ pub(crate) fn run(options: RunOptions, socket: PathBuf) -> Result<()> {
         },
         socket,
         keep: options.keep,
-        tuning: Tuning {
-            conn_reuse_mode: options.conn_reuse_mode,
-            sloppy_tcp: options.sloppy_tcp,
-            pmtu_disc: options.pmtu_disc != 0,
-            mss_clamp: options.mss_clamp,
-        },
+        settings: options.settings.given,
     };
     pointsman_daemon::run(&config)
 }

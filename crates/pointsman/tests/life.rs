@@ -291,3 +291,41 @@ fn clients_of_a_service_without_servers_are_refused_at_once() {
     assert!(status.contains("ICMP errors  "), "{status}");
     assert!(!status.contains("ICMP errors  0 sent"), "{status}");
 }
+
+#[test]
+fn settings_are_shown_and_changed() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    let _daemon = host.run(&["--drop_entry", "1", "--sloppy-tcp", "--amemthresh", "0"]);
+    let said = host.call("setting sloppy_tcp net.ipv4.vs.drop_entry");
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (0, "sloppy_tcp = 1\ndrop_entry = 1\n")
+    );
+    // More pages than any host has: memory counts as short until this is taken back.
+    let said = host.call("setting amemthresh=2147483647 expire_nodest_conn=1");
+    let changed = "expire_nodest_conn = 1\namemthresh = 2147483647\n";
+    assert_eq!((said.code, said.out.as_str()), (0, changed));
+    let mode = || host.call("setting drop_entry").out;
+    eventually(mode, |mode| mode == "drop_entry = 2\n");
+    host.call("setting amemthresh=0");
+    eventually(mode, |mode| mode == "drop_entry = 1\n");
+    let all = host.call("setting").out;
+    assert!(
+        all.starts_with("conn_reuse_mode = 1\nsloppy_tcp = 1\n"),
+        "{all}"
+    );
+    for (arguments, words) in [
+        ("setting fly=1", "there is no setting \"fly\""),
+        (
+            "setting sloppy_tcp=2",
+            "sloppy_tcp is a number from 0 to 1, not \"2\"",
+        ),
+    ] {
+        let said = host.call(arguments);
+        assert_eq!(said.code, 2);
+        assert!(said.err.contains(words), "{}", said.err);
+    }
+}

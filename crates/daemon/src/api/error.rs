@@ -7,10 +7,13 @@ use axum::{
     http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
-use pointsman_director::model::ControlError;
+use pointsman_director::{model::ControlError, setting::SettingError};
 use serde::{Deserialize, Serialize};
 
-use crate::{balancer::Refusal, plane::PlaneError};
+use crate::{
+    balancer::{Refusal, SetError},
+    plane::PlaneError,
+};
 
 /// An answer that says what is wrong.
 #[derive(Debug)]
@@ -71,6 +74,25 @@ impl ApiError {
 impl From<PlaneError> for ApiError {
     fn from(error: PlaneError) -> Self {
         Self::internal(error)
+    }
+}
+
+impl From<SettingError> for ApiError {
+    fn from(error: SettingError) -> Self {
+        let status = match error {
+            SettingError::Unknown(_) => StatusCode::NOT_FOUND,
+            SettingError::Range { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, error)
+    }
+}
+
+impl From<SetError> for ApiError {
+    fn from(error: SetError) -> Self {
+        match error {
+            SetError::Setting(error) => error.into(),
+            SetError::Mirror(error) => Self::internal(error),
+        }
     }
 }
 

@@ -16,13 +16,18 @@ use pointsman_director::{
         Change, ControlError, ForwardingMethod, Protocol, RealServer, ServiceId, TunnelType,
         VirtualService,
     },
-    record::{ConnectionRecord, FlowKey, Settings},
+    record::{ConnectionRecord, FlowKey, Settings, settings_flag},
+    setting::Setting,
     tcp::state,
 };
 use tokio::net::UnixListener;
 
 use super::{Facts, Shell, router};
-use crate::{balancer::Balancer, client::Client};
+use crate::{
+    balancer::Balancer,
+    client::Client,
+    settings::{Given, RunningSettings},
+};
 use memory::Memory;
 
 struct Server {
@@ -41,7 +46,7 @@ impl Server {
         };
         let director = Director::new(capacity, Settings::DEFAULT);
         let shell = Arc::new(Shell {
-            balancer: Balancer::new(director, plane),
+            balancer: Balancer::new(director, RunningSettings::default(), plane),
             facts: Facts {
                 started: Instant::now(),
                 origin: "fresh",
@@ -218,6 +223,15 @@ fn what_makes_no_sense_gets_an_error_with_words() {
         ("/v1/changes?refusals=ignore", "[]", 400, "refusals"),
         ("/v1/changes?dry=1", "[]", 400, "dry"),
         ("/v1/nothing", "", 404, "/v1/nothing"),
+        ("/v1/settings", "[]", 400, "not settings by name"),
+        (
+            "/v1/settings",
+            "{\"drop_entry\": -1}",
+            400,
+            "not settings by name",
+        ),
+        ("/v1/settings", "{\"drop_entry\": 4}", 422, "from 0 to 3"),
+        ("/v1/settings", "{\"fly\": 1}", 404, "no setting \"fly\""),
         ("/v1/status", "", 405, "does not take POST"),
     ] {
         let (status, answer) = server.post(path, body);
@@ -277,4 +291,50 @@ fn connections_come_as_lines_from_several_parts() {
     assert_eq!(all[7].state, "ESTABLISHED");
     // The same connection goes on to serve.
     assert_eq!(client.services().unwrap().len(), 1);
+}
+
+#[test]
+fn settings_are_set_together_or_not_at_all() {
+    let server = Server::start(Memory::default());
+    let mut client = server.client();
+    let value = |views: &[crate::settings::SettingView], name: &str| {
+        let found = views.iter().find(|view| view.name == name);
+        found.map(|view| (view.value, view.default))
+    };
+    let given = Given::from([(Setting::SloppyTcp, 1), (Setting::PmtuDisc, 0)]);
+    let views = client.set(&given).unwrap();
+    assert_eq!(views.len(), Setting::ALL.len());
+    assert_eq!(value(&views, "sloppy_tcp"), Some((1, 0)));
+    assert_eq!(value(&views, "pmtu_disc"), Some((0, 1)));
+    let (status, _) = server.post("/v1/settings", "{\"amemthresh\": 5, \"drop_entry\": 9}");
+    assert_eq!(status, 422);
+    assert_eq!(client.settings().unwrap(), views);
+}
+
+#[test]
+fn drop_entry_follows_memory_and_back() {
+    let capacity = Capacity {
+        services: 1,
+        servers: 1,
+        slot_lines: 1,
+        table_lines: 1,
+    };
+    let director = Director::new(capacity, Settings::DEFAULT);
+    let balancer = Balancer::new(director, RunningSettings::default(), Memory::default());
+    let at_work = || balancer.settings().flags & settings_flag::DROP_ENTRY != 0;
+    assert_eq!(balancer.follow_memory(true), Ok(None), "not asked for");
+    for (mode, short, news, after, works) in [
+        (1, false, None, 1, false),
+        (1, true, Some(true), 2, true),
+        (2, true, None, 2, true),
+        (2, false, Some(false), 1, false),
+        (3, false, None, 3, true),
+    ] {
+        balancer
+            .set(&Given::from([(Setting::DropEntry, mode)]))
+            .unwrap();
+        assert_eq!(balancer.follow_memory(short), Ok(news));
+        assert_eq!(balancer.setting(Setting::DropEntry), after);
+        assert_eq!(at_work(), works, "mode {mode}, short {short}");
+    }
 }
