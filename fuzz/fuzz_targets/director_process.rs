@@ -8,12 +8,13 @@ use libfuzzer_sys::fuzz_target;
 use pointsman_director::{
     Action, Scratch,
     control::Director,
+    expiry::expire,
     native::{
         NativeEnv, NativeFrame, NativeTables,
         services::{CAPACITY, configure, link},
     },
-    process::{expire, process},
-    record::FlowKey,
+    process::process,
+    record::{ConnectionRecord, FlowKey},
     tables::Tables,
 };
 
@@ -54,12 +55,23 @@ impl World {
     /// Lets all connections end; they take their counts and reply entries with them.
     fn end(&self) {
         self.env.now.set(self.env.now.get() + 86_400 * SECOND);
-        let connections: Vec<(FlowKey, Rc<_>)> = {
+        let mut connections: Vec<(FlowKey, Rc<ConnectionRecord>)> = {
             let connections = self.tables.connections.borrow();
             connections.iter().map(|(k, c)| (*k, c.clone())).collect()
         };
+        // A template whose connections are not over lives on.
+        connections.sort_by_key(|(_, connection)| connection.is_template());
         for (key, connection) in connections {
-            assert!(expire(&self.tables, &key, &connection, self.env.now.get()));
+            let now = self.env.now.get();
+            let settings = &self.tables.settings;
+            assert!(expire(
+                &self.tables,
+                &self.env,
+                settings,
+                &key,
+                &connection,
+                now
+            ));
         }
         assert!(self.tables.connections.borrow().is_empty());
         assert!(self.tables.replies.borrow().is_empty());
@@ -67,6 +79,7 @@ impl World {
             for server in service.servers() {
                 let counts = self.tables.counts(server.index()).expect("in range");
                 assert_eq!((counts.active.load(), counts.inactive.load()), (0, 0));
+                assert_eq!(counts.persistent.load(), 0);
                 assert_eq!(counts.flags.load(), 0, "overloaded by nothing");
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr};
 use pointsman_director::{
     control::words_address,
     model::{ConnectionView, Protocol},
-    record::{ConnectionRecord, FlowKey},
+    record::{ConnectionRecord, FlowKey, connection_flag},
     tcp,
 };
 
@@ -23,21 +23,37 @@ pub fn view(
     names: &Names,
     now: u64,
 ) -> Option<ConnectionView> {
-    if record.is_over(now) {
+    let template = record.is_template();
+    // A template with connections outlives its time.
+    let kept = template && record.word.load() & connection_flag::DEAD == 0;
+    if record.is_over(now) && !(kept && record.members.load() != 0) {
         return None;
     }
     let ipv6 = key.ipv6 != 0;
-    let state = match Protocol::from_number(key.protocol) {
+    // As templates lie in the table.
+    let protocol = if template {
+        !key.protocol
+    } else {
+        key.protocol
+    };
+    let state = match Protocol::from_number(protocol) {
+        _ if template && record.is_assured() => Some("ASSURED"),
+        _ if template => Some("NONE"),
         Some(Protocol::Tcp) => tcp::NAMES.get(usize::from(record.state())).copied(),
         Some(Protocol::Udp) => Some("UDP"),
         _ => None,
     };
+    let left = record.expires.load().saturating_sub(now) / SECOND;
     Some(ConnectionView {
-        protocol: key.protocol,
-        expires: u32::try_from((record.expires.load() - now) / SECOND).unwrap_or(u32::MAX),
+        protocol,
+        expires: u32::try_from(left).unwrap_or(u32::MAX),
         state: state.unwrap_or("NONE").to_owned(),
         client: words_address(&key.source, ipv6),
-        client_port: u16::from_be(key.source_port),
+        client_port: if template {
+            0
+        } else {
+            u16::from_be(key.source_port)
+        },
         address: words_address(&key.destination, ipv6),
         port: u16::from_be(key.destination_port),
         server: *names.get(&record.server)?,
@@ -47,7 +63,7 @@ pub fn view(
 
 #[cfg(test)]
 mod tests {
-    use pointsman_director::{control::address_words, record::connection_flag};
+    use pointsman_director::control::address_words;
 
     use super::*;
 
@@ -85,6 +101,40 @@ mod tests {
             (40005, 8443, 443)
         );
         assert_eq!(view.server, names[&3]);
+    }
+
+    #[test]
+    fn a_template_reads_as_the_kernel_would_print_it() {
+        let names = Names::from([(3, "10.1.0.12".parse().unwrap())]);
+        let template = FlowKey {
+            source_port: 0,
+            protocol: !6,
+            ..key(6)
+        };
+        let shown = |key: &FlowKey, record: &ConnectionRecord, now| {
+            view(key, record, &names, now).map(|view| {
+                let ends = (view.client_port, view.port, view.expires);
+                (view.protocol, view.state, ends, view.address.to_string())
+            })
+        };
+        let record = record(connection_flag::TEMPLATE);
+        let address = "192.168.1.100".to_owned();
+        let plain = (6, "NONE".to_owned(), (0, 8443, 1000), address.clone());
+        assert_eq!(shown(&template, &record, 0), Some(plain));
+        record.word.store(connection_flag::TEMPLATE | 1);
+        let assured = (6, "ASSURED".to_owned(), (0, 8443, 1000), address);
+        assert_eq!(shown(&template, &record, 0), Some(assured));
+        assert_eq!(shown(&template, &record, 2000 * SECOND), None);
+        record.members.store(1);
+        assert!(shown(&template, &record, 2000 * SECOND).is_some());
+        let mark = FlowKey {
+            destination: [9_u32.to_be(), 0, 0, 0],
+            destination_port: 0,
+            protocol: !0,
+            ..template
+        };
+        let by_mark = (0, "ASSURED".to_owned(), (0, 0, 1000), "0.0.0.9".to_owned());
+        assert_eq!(shown(&mark, &record, 0), Some(by_mark));
     }
 
     #[test]

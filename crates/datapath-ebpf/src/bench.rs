@@ -21,6 +21,8 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]
+mod seldom;
+#[cfg(target_arch = "bpf")]
 mod sweep;
 #[cfg(target_arch = "bpf")]
 mod tables;

@@ -4,12 +4,16 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64, bpf_loop};
 use pointsman_director::{
-    record::{Address, NextHop, hop_flag},
-    tables::Env,
+    Scratch,
+    record::{Address, ConnectionRecord, FlowKey, NextHop, hop_flag},
+    tables::{Env, Tables},
 };
 use pointsman_wire::Mac;
 
-use crate::maps::{TEST, TESTING, TICK, ZERO};
+use crate::{
+    maps::{TEST, TESTING, TICK, ZERO},
+    seldom::{assure, choose, retire},
+};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -126,5 +130,29 @@ impl Env for Kernel {
     #[inline(always)]
     fn opaque(&self, value: u32) -> u32 {
         value ^ ZERO.load()
+    }
+
+    #[inline(always)]
+    fn choose<T: Tables>(&self, _: &T, s: &mut Scratch, now: u64) -> u32 {
+        // SAFETY: a function of this program, with what it asks for.
+        unsafe { choose(s, now) }
+    }
+
+    #[inline(always)]
+    fn retire<T: Tables>(
+        &self,
+        _: &T,
+        key: &FlowKey,
+        connection: &ConnectionRecord,
+        forced: bool,
+    ) -> bool {
+        // SAFETY: as above.
+        unsafe { retire(key, connection, u32::from(forced)) != 0 }
+    }
+
+    #[inline(always)]
+    fn assure<T: Tables>(&self, _: &T, key: &FlowKey, connection: &ConnectionRecord) {
+        // SAFETY: as above.
+        unsafe { assure(key, connection) };
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! A raw tracepoint program, because its test run neither disables softirqs nor copies a packet.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::helpers::generated::bpf_for_each_map_elem;
 use pointsman_director::{
-    process::expire,
+    expiry::expire,
     record::{ConnectionRecord, FlowKey, FlowKey4},
-    tables::Env,
+    tables::{Env, Tables},
 };
 
 use crate::{env::Kernel, maps, tables::Maps};
@@ -20,6 +20,19 @@ struct Sweep {
     ended: u64,
 }
 
+impl Sweep {
+    #[inline(always)]
+    fn look(&mut self, key: &FlowKey, connection: &ConnectionRecord) {
+        let env = Kernel {
+            context: ptr::null_mut(),
+        };
+        if let Some(settings) = Maps.settings() {
+            let ended = expire(&Maps, &env, settings, key, connection, self.now);
+            self.ended += u64::from(ended);
+        }
+    }
+}
+
 unsafe extern "C" fn expire4(
     _map: *mut c_void,
     key: *const FlowKey4,
@@ -29,7 +42,7 @@ unsafe extern "C" fn expire4(
     // SAFETY: the kernel passes valid key and value; `sweep` lives on the caller's stack.
     unsafe {
         let key = (*key).expand();
-        (*sweep).ended += u64::from(expire(&Maps, &key, &*value, (*sweep).now));
+        (*sweep).look(&key, &*value);
     }
     0
 }
@@ -43,7 +56,7 @@ unsafe extern "C" fn expire6(
     // SAFETY: as in `expire4`.
     unsafe {
         let key = *key;
-        (*sweep).ended += u64::from(expire(&Maps, &key, &*value, (*sweep).now));
+        (*sweep).look(&key, &*value);
     }
     0
 }

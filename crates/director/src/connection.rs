@@ -2,11 +2,12 @@
 
 use crate::{
     headers::{Headers, TCP},
+    persistence,
     record::{
         ConnectionRecord, FlowKey, ServerCounts, ServerRecord, Settings, connection_flag as flag,
-        counts_flag, method,
+        control, counts_flag, method,
     },
-    tables::{InsertError, Tables},
+    tables::{Env, InsertError, Tables},
     tcp::{self, Direction},
 };
 
@@ -41,15 +42,23 @@ fn timeout_of(settings: &Settings, protocol: u8, state: u8) -> u32 {
 
 /// Moves `connection` by a packet: state, counts of its server, timer.
 #[inline(always)]
-pub fn follow<T: Tables>(
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a struct would be built for every packet"
+)]
+pub fn follow<T: Tables, E: Env>(
     tables: &T,
+    env: &E,
     settings: &Settings,
+    key: &FlowKey,
     connection: &ConnectionRecord,
     h: &Headers,
     output: bool,
     now: u64,
 ) {
     let mut state = 0;
+    // A handshake that went through, or a reply: behind the connection is a real client.
+    let mut assured = output;
     if h.flow.protocol == TCP {
         let old = connection.word.load();
         let mut word = old;
@@ -62,6 +71,7 @@ pub fn follow<T: Tables>(
             Direction::Input
         };
         state = tcp::next(old as u8, h.kind, direction);
+        assured = state == tcp::state::ESTABLISHED;
         word = (word & !STATE) | state as u32;
         let active = tcp::is_active(state);
         word = if active {
@@ -87,6 +97,12 @@ pub fn follow<T: Tables>(
     let timeout = timeout_of(settings, h.flow.protocol, state);
     connection.timeout.store(timeout);
     connection.expires.store(now + timeout as u64 * SECOND);
+    if assured && connection.control != control::NONE {
+        let word = connection.word.load();
+        if word & flag::ASSURED == 0 && connection.word.replace(word, word | flag::ASSURED) {
+            env.assure(tables, key, connection);
+        }
+    }
 }
 
 /// Writes the record of the connection that a packet begins.
@@ -97,6 +113,7 @@ pub fn begin(
     h: &Headers,
     index: u32,
     server: &ServerRecord,
+    port: u16,
     now: u64,
 ) {
     let mut word = 0;
@@ -119,13 +136,9 @@ pub fn begin(
     record.server = index;
     record.packets.store(1);
     record.timeout.store(timeout);
-    record.server_port = if server.port != 0 {
-        server.port
-    } else {
-        h.flow.destination_port
-    };
+    record.server_port = port;
     record.method = server.method;
-    record.control = 0;
+    record.control = control::NONE;
     record.mark = 0;
     record.template = 0;
     record.members.store(0);
@@ -151,22 +164,40 @@ pub fn add<T: Tables>(
     Ok(())
 }
 
-/// Ends a connection: takes it out of the table and of its server's counts, once.
-/// False when somebody else is doing so.
+/// Takes the right to remove `connection` and returns its word before; `None` when somebody else
+/// has it.
 #[inline(always)]
-pub fn retire<T: Tables>(tables: &T, key: &FlowKey, connection: &ConnectionRecord) -> bool {
+pub fn claim(connection: &ConnectionRecord) -> Option<u32> {
     let mut tries = 0;
-    let word = loop {
+    loop {
         let word = connection.word.load();
         if word & flag::DEAD != 0 || tries == 4 {
-            return false;
+            return None;
         }
         if connection.word.replace(word, word | flag::DEAD) {
-            break word;
+            return Some(word);
         }
         tries += 1;
+    }
+}
+
+/// Ends a connection or a template: takes it out of the table and of its server's counts, once.
+/// `forced` when its time is not over. False when somebody else is doing so.
+#[inline(always)]
+pub fn retire<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    connection: &ConnectionRecord,
+    forced: bool,
+) -> bool {
+    let Some(word) = claim(connection) else {
+        return false;
     };
-    if let (Some(counts), Some(server)) = (
+    if word & flag::TEMPLATE != 0 {
+        if let Some(counts) = tables.counts(connection.server) {
+            counts.persistent.fetch_add(u32::MAX);
+        }
+    } else if let (Some(counts), Some(server)) = (
         tables.counts(connection.server),
         tables.server(connection.server),
     ) {
@@ -194,6 +225,9 @@ pub fn retire<T: Tables>(tables: &T, key: &FlowKey, connection: &ConnectionRecor
                 tables.remove_reply(&reply);
             }
         }
+    }
+    if connection.control != control::NONE {
+        persistence::leave(tables, key, connection, forced);
     }
     tables.remove_connection(key);
     true

@@ -22,7 +22,7 @@ use std::{
     net::IpAddr,
 };
 
-use check::{full, is_for_every_port};
+use check::{KINDS, full, kind_of};
 pub use count::{subtract, sum};
 pub use entry::{ServerEntry, ServiceEntry};
 use lines::Lines;
@@ -33,10 +33,7 @@ pub use words::{address_words, method_number, service_key, words_address};
 
 use crate::{
     model::{Change, ControlError, ForwardingMethod, RealServer, ServiceId, VirtualService},
-    record::{
-        SLOTS_PER_LINE, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings,
-        settings_flag,
-    },
+    record::{SLOTS_PER_LINE, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings},
 };
 
 /// Room in the tables.
@@ -132,8 +129,7 @@ impl Director {
         &self.settings
     }
 
-    /// Changes what holds for every service; whether there are services for every port is known
-    /// better here.
+    /// Changes what holds for every service; which kinds of services there are is known better here.
     ///
     /// # Errors
     ///
@@ -143,10 +139,7 @@ impl Director {
         mut settings: Settings,
         mirror: &mut M,
     ) -> Result<(), MirrorError> {
-        settings.flags &= !settings_flag::ANY_PORT;
-        if self.services.keys().any(is_for_every_port) {
-            settings.flags |= settings_flag::ANY_PORT;
-        }
+        settings.flags = (settings.flags & !KINDS) | self.kinds();
         mirror.set_settings(&settings)?;
         self.settings = settings;
         Ok(())
@@ -203,29 +196,25 @@ impl Director {
         mirror: &mut M,
     ) -> Result<(), ControlError> {
         let result = self.carry_out(change, mirror);
-        if matches!(
-            change,
-            Change::AddService { .. } | Change::DeleteService { .. } | Change::Clear
-        ) && !self.has_any_port()
-        {
+        let lowers = matches!(change, Change::DeleteService { .. } | Change::Clear)
+            || (result.is_err() && matches!(change, Change::AddService { .. }));
+        if lowers {
             // A flag that stays up only costs a look-up: no reason to call the change failed.
-            let _ = self.set_any_port(false, mirror);
+            let _ = self.set_kinds(self.kinds(), mirror);
         }
         result
     }
 
-    fn has_any_port(&self) -> bool {
-        self.services.keys().any(is_for_every_port)
+    /// The flags for which there are services.
+    fn kinds(&self) -> u32 {
+        self.services.keys().map(kind_of).fold(0, |a, b| a | b)
     }
 
-    /// A service for every port is looked for only while there is one: the flag is raised before the
-    /// first and lowered behind the last.
-    fn set_any_port<M: Mirror>(&mut self, any: bool, mirror: &mut M) -> Result<(), MirrorError> {
+    /// What no service is of is not looked for: the flags are raised before the first of a kind and
+    /// lowered behind the last.
+    fn set_kinds<M: Mirror>(&mut self, kinds: u32, mirror: &mut M) -> Result<(), MirrorError> {
         let mut settings = self.settings;
-        settings.flags &= !settings_flag::ANY_PORT;
-        if any {
-            settings.flags |= settings_flag::ANY_PORT;
-        }
+        settings.flags = (settings.flags & !KINDS) | kinds;
         if settings == self.settings {
             return Ok(());
         }

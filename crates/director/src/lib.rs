@@ -12,15 +12,19 @@
 #![deny(unsafe_code)]
 
 pub mod atomic;
+pub mod begin;
 pub mod connection;
+pub mod expiry;
 pub mod forward;
 pub mod headers;
+pub mod persistence;
 pub mod process;
 pub mod reason;
 pub mod record;
 pub mod related;
 pub mod schedule;
 pub mod segment;
+pub mod service;
 pub mod tables;
 pub mod tcp;
 

@@ -3,18 +3,17 @@
 use pointsman_wire::{Ethernet, tcp};
 
 use crate::{
-    connection::{self, SECOND},
+    begin::{self, Choice},
+    connection,
     forward::{self, Target},
-    headers::{self, Headers, TCP, UDP},
+    headers::{self, Headers, TCP},
     reason::{Action, Reason, Verdict, attempt},
     record::{
-        Address, ConnectionRecord, FlowKey, NONE, NextHop, ReplyRecord, ServerRecord, ServiceKey,
-        ServiceRecord, Settings, hop_flag, method, server_flag, settings_flag,
+        Address, ConnectionRecord, FlowKey, NONE, NextHop, ReplyRecord, ServerRecord, Settings,
+        connection_flag, control, hop_flag, method, server_flag, settings_flag,
     },
-    related,
-    schedule::{self, Scheduler},
-    segment,
-    tables::{Env, Frame, InsertError, Tables},
+    related, segment,
+    tables::{Env, Frame, Tables},
     tcp::state,
 };
 
@@ -30,8 +29,16 @@ pub struct Scratch {
     pub fresh: ConnectionRecord,
     /// A reply entry being written.
     pub reply: ReplyRecord,
-    /// A reply's key.
+    /// The key of a template or of a reply.
     pub key: FlowKey,
+    /// The template being begun or moved; its number is that of the packet's template.
+    pub template: ConnectionRecord,
+    /// Where a template is moved to.
+    pub moved: FlowKey,
+    /// What becomes of a packet that no connection knows.
+    pub choice: Choice,
+    /// Device the packet came in by.
+    pub ingress: u32,
     /// Address of the next hop whose link-layer address the kernel has to find.
     pub gateway: Address,
     /// 1 when `gateway` is IPv6.
@@ -71,12 +78,21 @@ fn decide<F: Frame, T: Tables, E: Env>(
     attempt!(headers::parse(frame, &mut s.headers));
     attempt!(is_for_us(frame, tables));
     let settings = attempt!(tables.settings().ok_or(Reason::NoService));
+    // Without services of a family the kernel's hooks are not there, whatever connections remain.
+    let serves = if s.headers.ipv6() {
+        settings_flag::SERVES_IPV6
+    } else {
+        settings_flag::SERVES_IPV4
+    };
+    if settings.flags & serves == 0 {
+        return Verdict::of(Reason::NoService);
+    }
     if s.headers.is_icmp() {
         return related::process(frame, tables, env, settings, s);
     }
     let now = env.now();
     if let Some(connection) = tables.connection(&s.headers.flow) {
-        if !is_over(tables, settings, &connection, &s.headers, now) {
+        if !is_over(tables, env, settings, &connection, &s.headers, now) {
             return existing(frame, tables, env, settings, &connection, s, now);
         }
     } else if let Some(reply) = tables.reply(&s.headers.flow) {
@@ -99,28 +115,47 @@ fn is_for_us<F: Frame, T: Tables>(frame: &F, tables: &T) -> Result<(), Reason> {
 }
 
 /// True when the packet can't use the connection it found; then the connection is retired.
-///
-/// Besides time, `conn_reuse_mode` ends connections: a SYN on one that is closing begins anew.
 #[inline(always)]
-fn is_over<T: Tables>(
+fn is_over<T: Tables, E: Env>(
     tables: &T,
+    env: &E,
     settings: &Settings,
     connection: &ConnectionRecord,
     h: &Headers,
     now: u64,
 ) -> bool {
+    let syn = h.flow.protocol == TCP && h.kind & tcp::SYN != 0;
     let mut over = connection.is_over(now);
-    if h.flow.protocol == TCP && h.kind & tcp::SYN != 0 && settings.reuse_mode != 0 {
-        let at = connection.state();
-        over |= at == state::TIME_WAIT || at == state::CLOSE;
-        over |= settings.reuse_mode & 2 != 0
-            && at == state::FIN_WAIT
-            && connection.word.load() & crate::record::connection_flag::NO_OUTPUT != 0;
-    }
+    over |= syn && is_begun_anew(settings, connection);
+    over |=
+        settings.flags & settings_flag::EXPIRE_NODEST != 0 && lacks_server(tables, connection, syn);
     if over {
-        connection::retire(tables, &h.flow, connection);
+        env.retire(tables, &h.flow, connection, false);
     }
     over
+}
+
+/// True when a SYN ends `connection` by `conn_reuse_mode` (`is_new_conn_expected`).
+#[inline(always)]
+fn is_begun_anew(settings: &Settings, connection: &ConnectionRecord) -> bool {
+    if settings.reuse_mode == 0 || connection.control != control::NONE {
+        return false;
+    }
+    let at = connection.state();
+    let unanswered = connection.word.load() & connection_flag::NO_OUTPUT != 0;
+    at == state::TIME_WAIT
+        || at == state::CLOSE
+        || (settings.reuse_mode & 2 != 0 && at == state::FIN_WAIT && unanswered)
+}
+
+/// True when `expire_nodest_conn` ends `connection`: its server is removed, or takes nothing new
+/// and the packet begins something new.
+#[inline(always)]
+fn lacks_server<T: Tables>(tables: &T, connection: &ConnectionRecord, syn: bool) -> bool {
+    match tables.server(connection.server) {
+        Some(server) => server.flags & server_flag::AVAILABLE == 0 || (syn && server.weight == 0),
+        None => true,
+    }
 }
 
 /// A packet of a client on a connection.
@@ -143,7 +178,16 @@ fn existing<F: Frame, T: Tables, E: Env>(
         stats.in_packets += 1;
         stats.in_bytes += length;
     });
-    connection::follow(tables, settings, connection, &s.headers, false, now);
+    connection::follow(
+        tables,
+        env,
+        settings,
+        &s.headers.flow,
+        connection,
+        &s.headers,
+        false,
+        now,
+    );
     connection
         .packets
         .store(connection.packets.load().wrapping_add(1));
@@ -198,22 +242,15 @@ fn begin<F: Frame, T: Tables, E: Env>(
     s: &mut Scratch,
     now: u64,
 ) -> Verdict {
-    let service =
-        attempt!(find_service(tables, settings, &s.headers.flow).ok_or(Reason::NoService));
-    let stateless = attempt!(may_begin(&s.headers, settings, service));
-    let index = schedule::schedule(tables, env, service, &s.headers);
-    if index == NONE {
-        return Verdict::of(Reason::NoDestination);
-    }
+    s.ingress = frame.ifindex();
+    attempt!(begin::outcome(env.choose(tables, s, now)));
+    let Choice {
+        server: index,
+        port,
+        kept,
+        counted,
+    } = s.choice;
     let server = attempt!(tables.server(index).ok_or(Reason::NoDestination));
-    if stateless && server.method == method::MASQUERADE {
-        return Verdict::of(Reason::NoConnection);
-    }
-    let port = if server.port != 0 {
-        server.port
-    } else {
-        s.headers.flow.destination_port
-    };
     let target = Target {
         server,
         index,
@@ -222,89 +259,27 @@ fn begin<F: Frame, T: Tables, E: Env>(
         settings: settings.flags,
         segment: settings.mss_clamp,
     };
-    let mut remembered = !stateless;
-    if remembered {
-        connection::begin(&mut s.fresh, settings, &s.headers, index, server, now);
-        match connection::add(tables, &s.headers.flow, &s.fresh, server) {
-            Ok(()) => {}
-            Err(InsertError::Exists) => return Verdict::of(Reason::Contended),
-            Err(InsertError::Full) if can_be_stateless(service, server) => remembered = false,
-            Err(InsertError::Full) => return Verdict::of(Reason::TableFull),
+    if kept != 0
+        && server.method == method::MASQUERADE
+        && !expect_reply(frame, tables, server, port, s)
+    {
+        // Without the entry its replies would never get back.
+        if let Some(connection) = tables.connection(&s.headers.flow) {
+            env.retire(tables, &s.headers.flow, &connection, false);
         }
-        if server.method == method::MASQUERADE && !expect_reply(frame, tables, server, port, s) {
-            // Without the entry its replies would never get back.
-            if let Some(connection) = tables.connection(&s.headers.flow) {
-                connection::retire(tables, &s.headers.flow, &connection);
-            }
-            return Verdict::of(Reason::TableFull);
-        }
+        return Verdict::of(Reason::TableFull);
     }
     let length = s.headers.length as u64;
     tables.account(index, |stats| {
-        stats.connections += u64::from(remembered);
+        stats.connections += counted as u64;
         stats.in_packets += 1;
         stats.in_bytes += length;
     });
     let mut verdict = send(frame, env, &target, s);
-    if !remembered && verdict.action() == Action::Forward {
+    if counted == 0 && verdict.action() == Action::Forward {
         verdict.reason = Reason::Stateless;
     }
     verdict
-}
-
-/// The virtual service of a client's packet: by exact port, then for every port.
-#[inline(always)]
-fn find_service<'a, T: Tables>(
-    tables: &'a T,
-    settings: &Settings,
-    flow: &FlowKey,
-) -> Option<&'a ServiceRecord> {
-    let mut key = ServiceKey {
-        address: flow.destination,
-        port: flow.destination_port,
-        protocol: flow.protocol,
-        ipv6: flow.ipv6,
-    };
-    if let Some(service) = tables.service(&key) {
-        return Some(service);
-    }
-    if settings.flags & settings_flag::ANY_PORT == 0 {
-        return None;
-    }
-    key.port = 0;
-    tables.service(&key)
-}
-
-/// Whether the packet may begin a connection of `service`; true when it may only be sent by hash.
-#[inline(always)]
-fn may_begin(h: &Headers, settings: &Settings, service: &ServiceRecord) -> Result<bool, Reason> {
-    if h.flow.source_port == 20u16.to_be() {
-        return Err(Reason::SourcePort20);
-    }
-    if h.flow.protocol == UDP {
-        return Ok(false);
-    }
-    let sloppy = settings.flags & settings_flag::SLOPPY_TCP != 0;
-    if h.kind & tcp::RST == 0 && (sloppy || h.kind & tcp::SYN != 0) {
-        return Ok(false);
-    }
-    if settings.flags & settings_flag::TABLE_FULL != 0 && is_hash(service) {
-        return Ok(true);
-    }
-    Err(Reason::NoConnection)
-}
-
-#[inline(always)]
-fn is_hash(service: &ServiceRecord) -> bool {
-    service.scheduler == Scheduler::SourceHash as u8
-        || service.scheduler == Scheduler::MaglevHash as u8
-}
-
-/// When the table is full, a hash finds the same server for every packet of a flow, and without
-/// translation nothing else needs remembering.
-#[inline(always)]
-fn can_be_stateless(service: &ServiceRecord, server: &ServerRecord) -> bool {
-    is_hash(service) && server.method != method::MASQUERADE
 }
 
 /// Notes how the reply to a masqueraded packet will look, and the way back as the packet showed it.
@@ -377,7 +352,16 @@ fn answer<F: Frame, T: Tables, E: Env>(
         stats.out_packets += 1;
         stats.out_bytes += length;
     });
-    connection::follow(tables, settings, &connection, &s.headers, true, now);
+    connection::follow(
+        tables,
+        env,
+        settings,
+        &s.key,
+        &connection,
+        &s.headers,
+        true,
+        now,
+    );
     attempt!(route_back(frame, tables, env, settings, s));
     if s.reply.hop.mtu != 0
         && let Err(reason) = forward::fits(frame, &s.headers, s.reply.hop.mtu, false, 0)
@@ -434,25 +418,4 @@ fn route_back<F: Frame, T: Tables, E: Env>(
     } else {
         Err(Reason::NoReturnRoute)
     }
-}
-
-/// Ends the connection `key` if its time is over; what the sweep calls for every connection.
-#[inline(always)]
-pub fn expire<T: Tables>(
-    tables: &T,
-    key: &FlowKey,
-    connection: &ConnectionRecord,
-    now: u64,
-) -> bool {
-    // A dead one still in the table lost its remover to a race: take it out a second later.
-    if connection.expires.load() > now {
-        return false;
-    }
-    if connection.word.load() & crate::record::connection_flag::DEAD != 0 {
-        if connection.expires.load() + SECOND <= now {
-            tables.remove_connection(key);
-        }
-        return false;
-    }
-    connection::retire(tables, key, connection)
 }

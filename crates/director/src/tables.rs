@@ -8,6 +8,8 @@ use core::ops::Deref;
 use pointsman_wire::{Be16, Wire, checksum::Difference};
 
 use crate::{
+    begin, connection, persistence,
+    process::Scratch,
     reason::Reason,
     record::{
         Address, ConnectionRecord, FlowKey, LinkRecord, NextHop, ReplyRecord, SchedulerState,
@@ -131,8 +133,12 @@ pub trait Tables {
     fn count(&self, reason: Reason);
 }
 
-/// Time, chance, routes, and loops.
-pub trait Env {
+/// Time, chance, routes, and loops; and what few packets need.
+///
+/// The latter are [`begin::choose`], [`connection::retire`] and [`persistence::assure`]. The kernel
+/// implements them by functions of their own, which its verifier looks at once instead of on every
+/// path that leads to them.
+pub trait Env: Sized {
     /// Nanoseconds of the monotonic clock; a few milliseconds of grain is enough.
     fn now(&self) -> u64;
 
@@ -158,4 +164,28 @@ pub trait Env {
 
     /// `value`, in a form about which the verifier knows nothing.
     fn opaque(&self, value: u32) -> u32;
+
+    /// [`begin::choose`].
+    #[inline(always)]
+    fn choose<T: Tables>(&self, tables: &T, s: &mut Scratch, now: u64) -> u32 {
+        begin::choose(tables, self, s, now)
+    }
+
+    /// [`connection::retire`].
+    #[inline(always)]
+    fn retire<T: Tables>(
+        &self,
+        tables: &T,
+        key: &FlowKey,
+        connection: &ConnectionRecord,
+        forced: bool,
+    ) -> bool {
+        connection::retire(tables, key, connection, forced)
+    }
+
+    /// [`persistence::assure`].
+    #[inline(always)]
+    fn assure<T: Tables>(&self, tables: &T, key: &FlowKey, connection: &ConnectionRecord) {
+        persistence::assure(tables, key, connection);
+    }
 }

@@ -8,8 +8,8 @@ use bench::{Bench, VIP, VIP6, id, real, rs, rs6, segment, service, web};
 use pointsman_director::{
     Reason,
     model::{
-        Change, ControlError, ForwardingMethod, Persistence, Protocol, RealServer, ServiceId,
-        TunnelChecksum, TunnelType, VirtualService,
+        Change, ControlError, ForwardingMethod, Protocol, RealServer, ServiceId, TunnelChecksum,
+        TunnelType, VirtualService,
     },
 };
 use pointsman_wire::tcp::{ACK, SYN};
@@ -105,14 +105,6 @@ fn what_is_not_there_yet_is_said() {
         add_service(service)
     };
     let mut changes = vec![
-        with(|s| {
-            s.persistence = Some(Persistence {
-                timeout: 360,
-                prefix: 32,
-                netmask: u32::MAX,
-            });
-        }),
-        with(|s| s.one_packet = true),
         with(|s| s.engine = Some("sip".to_owned())),
         with(|s| {
             s.id = ServiceId::Mark {

@@ -90,6 +90,15 @@ fn strike(bench: &mut Bench, change: &Change) -> Result<usize, TestCaseError> {
         let any = id(Protocol::Tcp, VIP, 0);
         let looked_for = mirror.tables.settings.flags & settings_flag::ANY_PORT != 0;
         prop_assert!(looked_for || bench.director.service(&any).is_none());
+        let flags = mirror.tables.settings.flags;
+        for service in bench.director.services() {
+            let family = if service.config().id.is_ipv6() {
+                settings_flag::SERVES_IPV6
+            } else {
+                settings_flag::SERVES_IPV4
+            };
+            prop_assert!(flags & family != 0);
+        }
         // What need not have worked is done all the same.
         let Err(ControlError::DataPlane(text)) = &result else {
             return Ok(good);

@@ -52,7 +52,7 @@ fn a_seed_gives_the_same_frames() {
 fn every_service_is_configured() {
     let tables = tables();
     assert_eq!(tables.services.len(), services().count());
-    assert_eq!(tables.services.len(), 96);
+    assert_eq!(tables.services.len(), 168);
     assert!(tables.services.values().all(|service| service.count == 4));
 }
 

@@ -9,13 +9,13 @@ use pointsman_datapath::{
 use pointsman_director::{
     Action, Reason, Scratch, Verdict,
     control::{Director, Mirror},
+    expiry::expire,
     native::{
         NativeEnv, NativeFrame, NativeTables,
         generate::{Chance, Generator},
         services::{CAPACITY, DIRECTOR_MAC, configure, link},
     },
     process,
-    process::expire,
     record::{FlowKey, Settings},
     tables::Tables,
 };
@@ -350,18 +350,22 @@ impl Pair {
     }
 
     fn sweep(&mut self) -> Result<(), String> {
-        let connections: Vec<_> = self
-            .native
-            .connections
-            .borrow()
-            .clone()
-            .into_iter()
-            .collect();
+        // In the order in which the program meets them: a connection that ends first takes its
+        // template's time away.
+        let keys: Vec<FlowKey> = self
+            .trial
+            .connections()
+            .map(|connection| connection.map(|(key, _)| key).map_err(text))
+            .collect::<Result<_, _>>()?;
         let now = self.env.now.get();
-        let ended = connections
-            .iter()
-            .filter(|(key, record)| expire(&self.native, key, record, now))
-            .count() as u32;
+        let settings = self.native.settings;
+        let mut ended = 0_u32;
+        for key in keys {
+            if let Some(record) = self.native.connection(&key) {
+                let over = expire(&self.native, &self.env, &settings, &key, &record, now);
+                ended += u32::from(over);
+            }
+        }
         self.report.ended += u64::from(ended);
         same(
             "number of connections ended",

@@ -3,13 +3,37 @@
 use std::net::IpAddr;
 
 use crate::{
-    model::{ControlError, ForwardingMethod, RealServer, ServiceId, TunnelType, VirtualService},
+    model::{
+        ControlError, ForwardingMethod, Protocol, RealServer, ServiceId, TunnelType, VirtualService,
+    },
+    record::settings_flag,
     schedule::Scheduler,
+    service::FTP_PORT,
 };
 
-/// True for a service that takes packets to all ports of its address.
-pub(super) fn is_for_every_port(id: &ServiceId) -> bool {
-    matches!(id, ServiceId::Address { port: 0, .. })
+/// Flags that say which kinds of services there are.
+pub(super) const KINDS: u32 = settings_flag::ANY_PORT
+    | settings_flag::FTP
+    | settings_flag::SERVES_IPV4
+    | settings_flag::SERVES_IPV6;
+
+/// The flags that a service raises.
+pub(super) fn kind_of(id: &ServiceId) -> u32 {
+    let family = if id.is_ipv6() {
+        settings_flag::SERVES_IPV6
+    } else {
+        settings_flag::SERVES_IPV4
+    };
+    let port = match id {
+        ServiceId::Address { port: 0, .. } => settings_flag::ANY_PORT,
+        ServiceId::Address {
+            port: FTP_PORT,
+            protocol: Protocol::Tcp,
+            ..
+        } => settings_flag::FTP,
+        ServiceId::Address { .. } | ServiceId::Mark { .. } => 0,
+    };
+    family | port
 }
 
 pub(super) fn full(what: &str, flag: &str) -> ControlError {
@@ -26,7 +50,7 @@ pub(super) fn check_service(config: &VirtualService) -> Result<Scheduler, Contro
     match config.id {
         ServiceId::Mark { .. } => return not_yet("firewall-mark services"),
         ServiceId::Address {
-            protocol: crate::model::Protocol::Sctp,
+            protocol: Protocol::Sctp,
             ..
         } => {
             return not_yet("SCTP services");
@@ -35,12 +59,6 @@ pub(super) fn check_service(config: &VirtualService) -> Result<Scheduler, Contro
     }
     if !scheduler.is_supported() {
         return not_yet(&format!("scheduler {}", scheduler.name()));
-    }
-    if config.persistence.is_some() {
-        return not_yet("persistence");
-    }
-    if config.one_packet {
-        return not_yet("one-packet scheduling");
     }
     if config.engine.is_some() {
         return not_yet("persistence engines");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Director, Mirror, MirrorError, Service,
-    check::{check_service, full, is_for_every_port},
+    check::{KINDS, check_service, full, kind_of},
     plan,
     servers::withdraw,
     service_key,
@@ -29,12 +29,10 @@ impl Director {
             .service_indices
             .take(1)
             .ok_or_else(|| full("virtual services", "--services"))?;
-        let written = if is_for_every_port(&config.id) {
-            self.set_any_port(true, mirror)
-        } else {
-            Ok(())
-        }
-        .and_then(|()| self.write_service(config, scheduler, index, mirror));
+        let kinds = self.settings.flags & KINDS | kind_of(&config.id);
+        let written = self
+            .set_kinds(kinds, mirror)
+            .and_then(|()| self.write_service(config, scheduler, index, mirror));
         if written.is_err() {
             self.service_indices.give(index, 1);
         }

@@ -1,7 +1,8 @@
 //! The services that generated packets are meant for.
 //!
 //! One virtual address for each forwarding method and family, one port for each scheduler, TCP and
-//! UDP: rr, wrr, lc, wlc, sh and mh, the hashes with and without their flags. All services share
+//! UDP: rr, wrr, lc, wlc, sh and mh, the hashes with and without their flags; then persistent ones,
+//! for one port or all, and one-packet scheduling. All services share
 //! six real servers of each family; tunnels lead to both families. Next hops show what can happen:
 //! another VLAN, a slim path, an unknown neighbour, this host itself.
 
@@ -12,8 +13,8 @@ use pointsman_wire::Mac;
 use crate::{
     control::{Capacity, Director, HopRequest, Mirror},
     model::{
-        Change, ControlError, ForwardingMethod, Protocol, RealServer, SchedulerFlags, ServiceId,
-        TunnelType, VirtualService,
+        Change, ControlError, ForwardingMethod, Persistence, Protocol, RealServer, SchedulerFlags,
+        ServiceId, TunnelType, VirtualService,
     },
     record::{LinkRecord, NextHop, Settings, hop_flag},
 };
@@ -37,9 +38,9 @@ pub const SLIM_MTU: u32 = 1280;
 
 /// Room enough for every service.
 pub const CAPACITY: Capacity = Capacity {
-    services: 128,
-    servers: 512,
-    slot_lines: 512,
+    services: 256,
+    servers: 1024,
+    slot_lines: 1024,
     table_lines: 6144,
 };
 
@@ -61,6 +62,31 @@ const SCHEDULERS: [(&str, bool); 8] = [
     ("mh", true),
 ];
 
+/// What a service can be besides its scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing.
+    Plain,
+    /// Persistent with this timeout (seconds), IPv4 netmask and IPv6 prefix length.
+    Persistent(u32, u32, u8),
+    /// Persistent, and for every port of an address of its own.
+    EveryPort,
+    /// One-packet scheduling, where it is UDP.
+    OnePacket,
+    /// Both.
+    PersistentOnePacket,
+}
+
+/// A scheduler, and the kind; after one service for each of [`SCHEDULERS`].
+const KINDS: [(usize, Kind); 6] = [
+    (0, Kind::Persistent(30, u32::MAX, 128)),
+    (3, Kind::Persistent(2, 0xffff_ff00, 64)),
+    (4, Kind::Persistent(90, 0xff00_ffff, 127)),
+    (1, Kind::EveryPort),
+    (0, Kind::OnePacket),
+    (0, Kind::PersistentOnePacket),
+];
+
 /// A service of the test configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Service {
@@ -70,12 +96,14 @@ pub struct Service {
     pub tcp: bool,
     method: usize,
     scheduler: usize,
+    kind: Kind,
+    place: usize,
 }
 
 impl Service {
     /// Virtual address.
     pub fn address(&self) -> IpAddr {
-        let number = self.method as u8 + 1;
+        let number = self.method as u8 + if self.kind == Kind::EveryPort { 11 } else { 1 };
         if self.ipv6 {
             Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()).into()
         } else {
@@ -84,9 +112,9 @@ impl Service {
         }
     }
 
-    /// Virtual port, host order.
+    /// Virtual port, host order; one of all where it is for every port.
     pub const fn port(&self) -> u16 {
-        80 + self.scheduler as u16
+        80 + self.place as u16
     }
 
     /// Port of the real servers when masqueraded, host order.
@@ -108,7 +136,11 @@ impl Service {
                 Protocol::Udp
             },
             address: self.address(),
-            port: self.port(),
+            port: if self.kind == Kind::EveryPort {
+                0
+            } else {
+                self.port()
+            },
         }
     }
 
@@ -123,10 +155,23 @@ impl Service {
                 flag2: flags,
                 flag3: false,
             },
-            persistence: None,
-            one_packet: false,
+            persistence: self.persistence(),
+            one_packet: matches!(self.kind, Kind::OnePacket | Kind::PersistentOnePacket),
             engine: None,
         }
+    }
+
+    fn persistence(&self) -> Option<Persistence> {
+        let (timeout, netmask, prefix) = match self.kind {
+            Kind::Plain | Kind::OnePacket => return None,
+            Kind::Persistent(timeout, netmask, prefix) => (timeout, netmask, prefix),
+            Kind::EveryPort | Kind::PersistentOnePacket => (20, u32::MAX, 128),
+        };
+        Some(Persistence {
+            timeout,
+            prefix: if self.ipv6 { prefix } else { 32 },
+            netmask: if self.ipv6 { 0 } else { netmask },
+        })
     }
 
     /// Its real servers, in order of their addition.
@@ -139,7 +184,7 @@ impl Service {
             self.port()
         };
         // Weights and thresholds differ from service to service, and some take nothing.
-        let turn = self.scheduler + self.method;
+        let turn = self.place + self.method;
         (0..SERVERS).step_by(2).chain([3]).map(move |number| {
             let other = method == ForwardingMethod::Tunnel && number % 3 == 0;
             let place = number as usize + turn;
@@ -158,11 +203,17 @@ impl Service {
 
 /// Every service.
 pub fn services() -> impl Iterator<Item = Service> {
-    (0..METHODS.len() * SCHEDULERS.len() * 4).map(|number| Service {
-        ipv6: number & 1 != 0,
-        tcp: number & 2 == 0,
-        method: number / 4 % METHODS.len(),
-        scheduler: number / 4 / METHODS.len(),
+    let plain = (0..SCHEDULERS.len()).map(|scheduler| (scheduler, Kind::Plain));
+    let kinds = plain.chain(KINDS).enumerate();
+    kinds.flat_map(|(place, (scheduler, kind))| {
+        (0..METHODS.len() * 4).map(move |number| Service {
+            ipv6: number & 1 != 0,
+            tcp: number & 2 == 0,
+            method: number / 4,
+            scheduler,
+            kind,
+            place,
+        })
     })
 }
 

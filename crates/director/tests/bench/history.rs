@@ -5,7 +5,7 @@ use pointsman_director::{
     control::{Capacity, Director},
     model::{Change, ForwardingMethod, Protocol, RealServer, ServiceId, VirtualService},
     native::NativeTables,
-    record::{ServerRecord, Settings, settings_flag::ANY_PORT},
+    record::{ServerRecord, Settings, settings_flag},
 };
 use proptest::prelude::*;
 
@@ -99,7 +99,10 @@ pub fn change() -> impl Strategy<Value = Change> {
 /// The settings without what is only a hint.
 fn settings(settings: &Settings) -> Settings {
     let mut settings = *settings;
-    settings.flags &= !ANY_PORT;
+    settings.flags &= !(settings_flag::ANY_PORT
+        | settings_flag::FTP
+        | settings_flag::SERVES_IPV4
+        | settings_flag::SERVES_IPV6);
     settings
 }
 

@@ -388,8 +388,10 @@ impl Bench {
             connections.iter().map(|(k, c)| (*k, c.clone())).collect()
         };
         for (key, connection) in all {
-            pointsman_director::process::expire(
+            pointsman_director::expiry::expire(
                 &self.tables,
+                &self.env,
+                &self.tables.settings,
                 &key,
                 &connection,
                 self.env.now.get(),
