@@ -12,8 +12,8 @@ use std::{
 use pointsman_director::{
     Reason,
     control::{Director, HopRequest, MirrorError, address_words, sum},
-    model::{Change, ControlError, RateView, ServerView, ServiceView, TimeoutsView},
-    record::{ServerRecord, ServerStats, Settings, server_flag, settings_flag},
+    model::{Change, ControlError, ServerView, ServiceView, TimeoutsView},
+    record::{ServerCounts, ServerRecord, Settings, server_flag, settings_flag},
     setting::{Setting, SettingError},
     tcp::state,
 };
@@ -155,17 +155,20 @@ impl<P: Plane> Balancer<P> {
     /// Services and real servers with what they are doing.
     pub fn services(&self) -> Result<Vec<ServiceView>, PlaneError> {
         let state = self.state();
-        let plane = self.plane();
-        let mut mirror = plane.mirror();
+        let indices = configured(&state.director);
+        let (counts, stats) = {
+            let plane = self.plane();
+            (plane.all_counts(&indices)?, plane.all_stats(&indices)?)
+        };
+        let none = ServerCounts::default();
         let mut views = Vec::new();
         for service in state.director.services() {
             let mut total = service.past();
             let mut servers = Vec::new();
             for server in service.servers() {
-                let counts = plane.counts(server.index())?;
-                let now = pointsman_director::control::Mirror::stats(&mut mirror, server.index())
-                    .map_err(|MirrorError(text)| PlaneError(text))?;
-                let stats: ServerStats = server.since_zero(now);
+                let index = server.index() as usize;
+                let counts = counts.get(index).unwrap_or(&none);
+                let stats = server.since_zero(stats.get(index).copied().unwrap_or_default());
                 total = sum(total, stats);
                 let address = server.config().address;
                 let next_hop = match state.hops.get(&server.index()) {
@@ -178,18 +181,30 @@ impl<P: Plane> Balancer<P> {
                     inactive: counts.inactive.load(),
                     persistent: counts.persistent.load(),
                     stats: stats.into(),
-                    rate: RateView::default(),
+                    rate: server.rate(),
                     next_hop,
                 });
             }
             views.push(ServiceView {
                 service: service.config().clone(),
                 stats: total.into(),
-                rate: RateView::default(),
+                rate: service.rate(),
                 servers,
             });
         }
         Ok(views)
+    }
+
+    /// One step of every rate, [`pointsman_director::estimate::PERIOD`] after the last; all begin
+    /// anew when that is not so.
+    pub fn estimate(&self, anew: bool) -> Result<(), PlaneError> {
+        let mut state = self.state();
+        let stats = self.plane().all_stats(&configured(&state.director))?;
+        match anew {
+            true => state.director.begin_estimates(&stats),
+            false => state.director.estimate(&stats),
+        }
+        Ok(())
     }
 
     /// The timeouts of `--set`.
@@ -412,4 +427,12 @@ impl<P: Plane> Balancer<P> {
             matches!(service.config().id, ServiceId::Address { address: of, .. } if of == address)
         })
     }
+}
+
+/// The indices of configured real servers, rising.
+fn configured(director: &Director) -> Vec<u32> {
+    let servers = director.services().flat_map(|service| service.servers());
+    let mut indices: Vec<u32> = servers.map(|server| server.index()).collect();
+    indices.sort_unstable();
+    indices
 }

@@ -4,7 +4,7 @@ use pointsman_datapath::Datapath;
 use pointsman_director::{
     Reason,
     control::{Mirror, Records},
-    record::{ConnectionRecord, FlowKey, ServerCounts},
+    record::{ConnectionRecord, FlowKey, ServerCounts, ServerStats},
 };
 use pointsman_wire::Mac;
 
@@ -35,6 +35,10 @@ pub trait Plane: Send + Sync + 'static {
     fn records(&self) -> Result<Records, PlaneError>;
     /// Counts of a real server's connections.
     fn counts(&self, server: u32) -> Result<ServerCounts, PlaneError>;
+    /// Counts of many real servers' connections by index; `servers` rise.
+    fn all_counts(&self, servers: &[u32]) -> Result<Vec<ServerCounts>, PlaneError>;
+    /// Counters of many real servers by index; `servers` rise.
+    fn all_stats(&self, servers: &[u32]) -> Result<Vec<ServerStats>, PlaneError>;
     /// How often each verdict was given.
     fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError>;
     /// All connections.
@@ -58,6 +62,14 @@ impl Plane for Datapath {
 
     fn counts(&self, server: u32) -> Result<ServerCounts, PlaneError> {
         Ok(Self::counts(self, server)?)
+    }
+
+    fn all_counts(&self, servers: &[u32]) -> Result<Vec<ServerCounts>, PlaneError> {
+        Ok(Self::all_counts(self, servers)?)
+    }
+
+    fn all_stats(&self, servers: &[u32]) -> Result<Vec<ServerStats>, PlaneError> {
+        Ok(Self::all_stats(self, servers)?)
     }
 
     fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError> {

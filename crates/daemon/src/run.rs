@@ -4,6 +4,7 @@ mod defence;
 mod expiry;
 mod interfaces;
 mod packets;
+mod rates;
 mod ways;
 
 use std::{
@@ -187,6 +188,7 @@ impl Opened {
         });
         tasks.spawn(expiry::keep(Arc::clone(&shell), stopped.clone()));
         tasks.spawn(defence::keep(Arc::clone(&shell), stopped.clone()));
+        tasks.spawn(rates::keep(Arc::clone(&shell), stopped.clone()));
         let events = packets::Packets::new(events, Arc::clone(&shell), Arc::clone(&unresolved))?;
         tasks.spawn(events.answer(stopped.clone()));
         let ways = ways::Ways::new(monitor, keeper, Arc::clone(&shell), unresolved)?;

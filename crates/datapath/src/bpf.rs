@@ -188,6 +188,19 @@ pub fn update_batch(map: BorrowedFd<'_>, count: u32, keys: &[u8], values: &[u8])
     call(MAP_UPDATE_BATCH, &mut batch).map(drop)
 }
 
+/// Makes a per-CPU array of `room` values of `size` bytes.
+///
+/// # Errors
+///
+/// The errno of `BPF_MAP_CREATE`.
+#[cfg(test)]
+pub(crate) fn create_per_cpu_array(size: u32, room: u32) -> io::Result<OwnedFd> {
+    const MAP_CREATE: i32 = 0;
+    const PER_CPU_ARRAY: u32 = 6;
+    // Type, sizes of key and value, room.
+    call(MAP_CREATE, &mut [PER_CPU_ARRAY, 4, size, room]).map(descriptor)
+}
+
 #[repr(C)]
 struct Object {
     path: u64,

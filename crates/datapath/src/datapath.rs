@@ -8,7 +8,7 @@ use std::{
 use pointsman_director::{
     Reason,
     control::{Capacity, Records},
-    record::{ConnectionRecord, FlowKey, ServerCounts, Settings},
+    record::{ConnectionRecord, FlowKey, ServerCounts, ServerStats, Settings},
 };
 use pointsman_linux::netlink::{Link, Netlink};
 use pointsman_wire::Mac;
@@ -162,6 +162,24 @@ impl Datapath {
     /// When the map can't be read.
     pub fn counts(&self, server: u32) -> Result<ServerCounts, Error> {
         self.mirror().counts(server)
+    }
+
+    /// Counts of many real servers' connections, by index; see [`MapMirror::all_counts`].
+    ///
+    /// # Errors
+    ///
+    /// When the map can't be read.
+    pub fn all_counts(&self, servers: &[u32]) -> Result<Vec<ServerCounts>, Error> {
+        self.mirror().all_counts(servers)
+    }
+
+    /// Counters of many real servers, by index; see [`MapMirror::all_stats`].
+    ///
+    /// # Errors
+    ///
+    /// When the map can't be read.
+    pub fn all_stats(&self, servers: &[u32]) -> Result<Vec<ServerStats>, Error> {
+        self.mirror().all_stats(servers)
     }
 
     /// How often each verdict was given.

@@ -163,6 +163,69 @@ impl<V: Plain> TypedMap<u32, V> {
             }
         }
     }
+
+    /// Gives the values at `indices`, which rise, to `take`; an array is read in batches, of a
+    /// per-CPU one with `processors` every copy in turn. Indices in between may be given, too.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn each_at(
+        &self,
+        indices: &[u32],
+        processors: Option<usize>,
+        mut take: impl FnMut(u32, V),
+    ) -> Result<(), Error> {
+        let (copy, copies) = match processors {
+            Some(processors) => (size_of::<V>().next_multiple_of(8), processors),
+            None => (size_of::<V>(), 1),
+        };
+        let most = (BATCH_BYTES / (copy * copies)).clamp(1, 4096) as u32;
+        let mut keys = vec![0; most as usize * size_of::<u32>()];
+        let mut values = vec![0; most as usize * copy * copies];
+        for (first, end) in runs(indices) {
+            let mut next = first;
+            while next < end {
+                // The position is the key before; an array's first has none.
+                let mut position = next.checked_sub(1).map(|before| {
+                    let mut key = [0; 64];
+                    key[..size_of::<u32>()].copy_from_slice(&before.to_ne_bytes());
+                    key
+                });
+                let count = most.min(end - next);
+                let (read, _) =
+                    bpf::lookup_batch(self.fd(), &mut position, count, &mut keys, &mut values)
+                        .map_err(self.failed("lookup batch"))?;
+                if read == 0 {
+                    // Behind the end of the array.
+                    return Ok(());
+                }
+                let elements = values.chunks_exact(copy * copies).take(read as usize);
+                for (index, element) in (next..).zip(elements) {
+                    for value in element.chunks_exact(copy) {
+                        if let Ok((value, _)) = V::read_from_prefix(value) {
+                            take(index, value);
+                        }
+                    }
+                }
+                next += read;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that a batch of values may have: enough that calls cost nothing, and in the cache.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Unused elements that are sooner read than left out by another call.
+const GAP: u32 = 16;
+
+/// Ranges that hold all of `indices`, which rise.
+fn runs(indices: &[u32]) -> impl Iterator<Item = (u32, u32)> {
+    indices
+        .chunk_by(|a, b| b - a <= GAP)
+        .filter_map(|run| Some((*run.first()?, run.last()? + 1)))
 }
 
 /// A map's elements, read in batches.
@@ -221,6 +284,59 @@ impl<K: Plain, V: Plain> Iterator for Elements<'_, K, V> {
             if let Err(error) = self.fill() {
                 self.more = false;
                 return Some(Err(error));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_near_is_read_together() {
+        let all = |indices: &[u32]| runs(indices).collect::<Vec<_>>();
+        assert_eq!(all(&[]), []);
+        assert_eq!(all(&[7]), [(7, 8)]);
+        assert_eq!(all(&[0, 1, 2, 18, 35, 36]), [(0, 19), (35, 37)]);
+    }
+
+    #[test]
+    fn a_per_cpu_array_is_read_in_batches() {
+        // SAFETY: has no preconditions.
+        if unsafe { libc::geteuid() } != 0 {
+            println!("skipped: needs root");
+            return;
+        }
+        let processors = bpf::processors().expect("/sys");
+        let room = 20_000;
+        let fd = bpf::create_per_cpu_array(8, room).expect("a map");
+        let map: TypedMap<u32, u64> = TypedMap::new(fd, "TEST").expect("fits");
+        for index in (0..room).step_by(3) {
+            map.set_each(index, u64::from(index) + 1, processors)
+                .expect("in range");
+        }
+        for indices in [
+            vec![],
+            vec![0],
+            vec![room - 1],
+            vec![2, 3, 4, 900, 903, room - 1],
+            (0..room).collect::<Vec<u32>>(),
+            (0..room).step_by(97).collect(),
+            // Behind the end there is nothing.
+            vec![room - 2, room - 1, room, room + 100],
+        ] {
+            let mut seen = std::collections::HashMap::<u32, Vec<u64>>::new();
+            let take = |index, value| seen.entry(index).or_default().push(value);
+            map.each_at(&indices, Some(processors), take)
+                .expect("readable");
+            for index in indices.into_iter().filter(|index| *index < room) {
+                let value = if index % 3 == 0 {
+                    u64::from(index) + 1
+                } else {
+                    0
+                };
+                assert_eq!(seen.get(&index), Some(&vec![value; processors]), "{index}");
             }
         }
     }

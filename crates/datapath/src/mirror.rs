@@ -71,6 +71,46 @@ impl<'a> MapMirror<'a> {
     pub fn counts(&self, index: u32) -> Result<ServerCounts, Error> {
         Ok(self.maps.counts.get(index)?.unwrap_or_default())
     }
+
+    /// Counts of many real servers' connections, by index; indices that are not among `servers`,
+    /// which rise, have none.
+    ///
+    /// # Errors
+    ///
+    /// When the map can't be read.
+    pub fn all_counts(&self, servers: &[u32]) -> Result<Vec<ServerCounts>, Error> {
+        let mut all = Vec::new();
+        all.resize_with(by_index(servers), ServerCounts::default);
+        let take = |index, counts| put(&mut all, index, |place| *place = counts);
+        self.maps.counts.each_at(servers, None, take)?;
+        Ok(all)
+    }
+
+    /// Counters of many real servers, by index, all processors together; indices that are not among
+    /// `servers`, which rise, have none.
+    ///
+    /// # Errors
+    ///
+    /// When the map can't be read.
+    pub fn all_stats(&self, servers: &[u32]) -> Result<Vec<ServerStats>, Error> {
+        let mut all = vec![ServerStats::default(); by_index(servers)];
+        let take = |index, stats| put(&mut all, index, |place| *place = sum(*place, stats));
+        self.maps
+            .stats
+            .each_at(servers, Some(self.processors), take)?;
+        Ok(all)
+    }
+}
+
+/// Places of a list by index in which all of `servers` have one.
+fn by_index(servers: &[u32]) -> usize {
+    servers.last().map_or(0, |last| *last as usize + 1)
+}
+
+fn put<T>(all: &mut [T], index: u32, change: impl FnOnce(&mut T)) {
+    if let Some(place) = all.get_mut(index as usize) {
+        change(place);
+    }
 }
 
 impl Mirror for MapMirror<'_> {

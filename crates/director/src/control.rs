@@ -12,6 +12,7 @@ mod entry;
 mod lines;
 mod mirror;
 mod plan;
+mod rates;
 mod restore;
 mod servers;
 mod services;
@@ -32,6 +33,7 @@ use words::flag_bits;
 pub use words::{address_words, method_number, service_key, words_address};
 
 use crate::{
+    estimate::Estimate,
     model::{Change, ControlError, ForwardingMethod, RealServer, ServiceId, VirtualService},
     record::{SLOTS_PER_LINE, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings},
 };
@@ -57,6 +59,8 @@ struct Server {
     record: ServerRecord,
     /// Counters at the last zeroing.
     zero: ServerStats,
+    /// Rates of the counters since then.
+    estimate: Estimate,
 }
 
 /// A virtual service of the director.
@@ -69,6 +73,10 @@ struct Service {
     servers: Vec<Server>,
     /// What removed servers had counted.
     past: ServerStats,
+    /// What removed servers had counted whatever was zeroed, from when this director began.
+    ever: ServerStats,
+    /// Rates of all its counters together.
+    estimate: Estimate,
 }
 
 /// A removed real server that connections still refer to (the kernel's trash).

@@ -79,6 +79,8 @@ settings! {
         |value, record| raise(record, settings_flag::DROP_ENTRY, value >= 2);
     /// Memory is short when fewer pages than this are free or in buffers.
     Amemthresh = "amemthresh", 1024 in 0..=MOST, |_, _| ();
+    /// 1: rates of services and real servers are estimated; 0: they are 0.
+    RunEstimation = "run_estimation", 1 in 0..=1, |_, _| ();
     /// Lowers the segment size that SYNs announce, through tunnels and with address translation, to
     /// this many bytes; 0 leaves them alone. Only sizes that pass the director can be lowered: with a
     /// tunnel the client's, with translation both. IPVS has no such setting.

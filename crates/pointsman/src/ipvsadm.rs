@@ -10,7 +10,7 @@ use std::{
 };
 
 use pointsman_config::ipvsadm::{
-    arguments::{Command, ListOptions, ListSubject, ListView, parse},
+    arguments::{Command, ListOptions, ListSubject, parse},
     listing,
     save::{self, Line},
     usage,
@@ -198,9 +198,6 @@ impl Session {
             ListSubject::Daemons => {
                 self.client()?;
                 Ok(listing::daemons(&mut out, &[])?)
-            }
-            ListSubject::Services | ListSubject::Service(_) if options.view == ListView::Rate => {
-                Err(Failure::not_yet("--rate"))
             }
             ListSubject::Services => {
                 let client = self.client()?;

@@ -4,7 +4,9 @@
 #[allow(dead_code)]
 mod host;
 
-use host::{Host, can_run};
+use std::net::UdpSocket;
+
+use host::{Host, can_run, eventually};
 
 const HEADER: &str = "\
 IP Virtual Server version 1.2.1 (size=1024)
@@ -106,7 +108,6 @@ fn refusals_have_the_kernels_words_and_codes() {
             "Numerical result out of range\n",
         ),
         ("-L -t 10.9.0.100:81", 1, "No such service\n"),
-        ("-L --rate", 255, "not yet supported: --rate\n"),
         (
             "--start-daemon master",
             255,
@@ -183,6 +184,97 @@ fn timeouts_are_set_and_shown() {
          pro expire state       source             virtual            destination\n"
     );
     assert_eq!(host.call("ipvsadm -L --daemon").out, "");
+}
+
+/// The numbers of the row that starts with `name`.
+fn numbers(list: &str, name: &str) -> Vec<u64> {
+    let row = list.lines().find_map(|line| line.strip_prefix(name));
+    let words = row.unwrap_or_default().split_whitespace();
+    words.map(|word| word.parse().expect("a number")).collect()
+}
+
+#[test]
+fn rates_are_shown_and_reset() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    let _daemon = host.run(&[]);
+    host.ipvsadm("-A -u 10.9.0.1:5353 -s rr");
+    host.ipvsadm("-a -u 10.9.0.1:5353 -r 10.9.0.2");
+    let list = host.call("ipvsadm -Ln --rate").out;
+    let (service, server) = ("UDP  10.9.0.1:5353", "  -> 10.9.0.2:5353");
+    let zero = format!(
+        "IP Virtual Server version 1.2.1 (size=1024)\n\
+         Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS\n  \
+         -> RemoteAddress:Port\n\
+         {service:<33}        0        0        0        0        0\n\
+         {server:<33}        0        0        0        0        0\n"
+    );
+    assert_eq!(list, zero);
+    host.server
+        .run_in(|| {
+            for _ in 0..100 {
+                let socket = UdpSocket::bind("10.9.0.2:0").expect("bind");
+                for _ in 0..10 {
+                    socket.send_to(b"?", "10.9.0.1:5353").expect("send");
+                }
+            }
+        })
+        .expect("a thread");
+    // A thousand packets of 29 bytes: seen by one step or by two.
+    let list = eventually(
+        || host.call("ipvsadm -Ln --rate").out,
+        |list| numbers(list, service)[1] >= 90,
+    );
+    let rates = numbers(&list, service);
+    let packets = rates[1];
+    assert!((9..=13).contains(&rates[0]), "{list}");
+    assert!(packets <= 125 && rates[2] == 0, "{list}");
+    assert!(rates[3].abs_diff(packets * 29) <= 29, "{list}");
+    assert_eq!(rates, numbers(&list, server), "{list}");
+    host.ipvsadm("-Z");
+    assert_eq!(host.call("ipvsadm -Ln --rate").out, zero);
+    assert_eq!(
+        numbers(&host.call("ipvsadm -Ln --stats").out, service),
+        [0; 5]
+    );
+}
+
+#[test]
+fn without_estimation_there_are_no_rates() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    let _daemon = host.run(&["--run-estimation", "0"]);
+    host.ipvsadm("-A -u 10.9.0.1:5353 -s rr");
+    host.ipvsadm("-a -u 10.9.0.1:5353 -r 10.9.0.2");
+    let send = || {
+        let socket = UdpSocket::bind("10.9.0.2:0").expect("bind");
+        socket.send_to(&[0; 1000], "10.9.0.1:5353").expect("send");
+    };
+    // For longer than a step takes.
+    let start = std::time::Instant::now();
+    eventually(
+        || host.server.run_in(send).expect("a thread"),
+        |()| start.elapsed() > std::time::Duration::from_millis(2200),
+    );
+    let service = "UDP  10.9.0.1:5353";
+    let list = host.call("ipvsadm -Ln --rate").out;
+    assert_eq!(numbers(&list, service), [0; 5]);
+    let list = host.call("ipvsadm -Ln --stats").out;
+    assert!(numbers(&list, service)[3] > 1000, "{list}");
+    // While it runs, too; at its end rates do not stay, but are 0.
+    for (value, fits) in [("1", true), ("0", false)] {
+        let said = host.call(&format!("setting run_estimation={value}"));
+        assert_eq!((said.code, said.err.as_str()), (0, ""));
+        let list = || {
+            host.server.run_in(send).expect("a thread");
+            host.call("ipvsadm -Ln --rate").out
+        };
+        eventually(list, |list| (numbers(list, service)[3] > 0) == fits);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Server, Service, subtract};
 use crate::{
-    model::{RealServer, VirtualService},
+    model::{RateView, RealServer, VirtualService},
     record::{ServerRecord, ServerStats, ServiceRecord},
 };
 
@@ -41,6 +41,17 @@ impl<'a> ServiceEntry<'a> {
     pub fn past(&self) -> ServerStats {
         self.service.past
     }
+
+    /// What to add to its servers' counters for those of the service that no zeroing and no removal
+    /// lowers: wrapping.
+    pub fn ever(&self) -> ServerStats {
+        self.service.ever
+    }
+
+    /// How fast its counters rise.
+    pub fn rate(&self) -> RateView {
+        self.service.estimate.rate()
+    }
 }
 
 impl<'a> ServerEntry<'a> {
@@ -62,5 +73,10 @@ impl<'a> ServerEntry<'a> {
     /// Its counters since the last zeroing, given its counters now.
     pub fn since_zero(&self, now: ServerStats) -> ServerStats {
         subtract(now, self.server.zero)
+    }
+
+    /// How fast its counters rise.
+    pub fn rate(&self) -> RateView {
+        self.server.estimate.rate()
     }
 }

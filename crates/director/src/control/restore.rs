@@ -2,8 +2,11 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use super::{Capacity, Director, Mirror, MirrorError, Server, Service, words_address};
+use super::{
+    Capacity, Director, Mirror, MirrorError, Server, Service, subtract, sum, words_address,
+};
 use crate::{
+    estimate::Estimate,
     model::{
         ForwardingMethod, Persistence, Protocol, RealServer, SchedulerFlags, ServiceId, TunnelType,
         VirtualService,
@@ -40,10 +43,15 @@ impl Director {
         records: &Records,
         mirror: &mut M,
     ) -> Result<Self, MirrorError> {
+        // What was counted before is no traffic of the first two seconds.
+        let mut counted = HashMap::with_capacity(records.servers.len());
+        for (index, _) in &records.servers {
+            counted.insert(*index, mirror.stats(*index)?);
+        }
         let mut director = Self::new(capacity, records.settings);
         let mut servers: HashMap<u32, ServerRecord> = records.servers.iter().copied().collect();
         for (key, record) in &records.services {
-            director.restore_service(key, record, &records.slots, &mut servers)?;
+            director.restore_service(key, record, &records.slots, &mut servers, &counted)?;
         }
         let mut rest: Vec<_> = servers.into_iter().collect();
         rest.sort_by_key(|(index, _)| *index);
@@ -58,6 +66,7 @@ impl Director {
                 config,
                 record,
                 zero: ServerStats::default(),
+                estimate: Estimate::at(counted.get(&index).copied().unwrap_or_default()),
             };
             super::servers::withdraw(&server, mirror)?;
             director.bury(id, server);
@@ -71,6 +80,7 @@ impl Director {
         record: &ServiceRecord,
         slots: &[SlotLine],
         servers: &mut HashMap<u32, ServerRecord>,
+        counted: &HashMap<u32, ServerStats>,
     ) -> Result<(), MirrorError> {
         let config = virtual_service(key, record)
             .ok_or_else(|| odd("virtual service", record.id, "scheduler or protocol"))?;
@@ -99,6 +109,7 @@ impl Director {
             ));
         }
         let mut list = Vec::with_capacity(indices.len());
+        let mut total = ServerStats::default();
         for index in indices {
             let server = servers
                 .remove(&index)
@@ -106,11 +117,14 @@ impl Director {
             self.claim_server(index)?;
             self.owners.insert(index, config.id);
             self.sequence = self.sequence.max(server.sequence);
+            let counted = counted.get(&index).copied().unwrap_or_default();
+            total = sum(total, counted);
             list.push(Server {
                 index,
                 config: real_server(&server),
                 record: server,
                 zero: ServerStats::default(),
+                estimate: Estimate::at(counted),
             });
         }
         self.services.insert(
@@ -121,6 +135,8 @@ impl Director {
                 record: *record,
                 servers: list,
                 past: ServerStats::default(),
+                ever: subtract(ServerStats::default(), total),
+                estimate: Estimate::at(total),
             },
         );
         Ok(())

@@ -8,6 +8,7 @@ use super::{
     plan, subtract, sum,
 };
 use crate::{
+    estimate::Estimate,
     model::{ControlError, RealServer, ServiceId},
     record::{NextHop, ServerRecord, ServerStats, server_flag},
 };
@@ -49,6 +50,7 @@ impl Director {
             config,
             record,
             zero: ServerStats::default(),
+            estimate: Estimate::default(),
         };
         let added = match mirror.reset_server(index) {
             Ok(()) => self.put_first(edited, server, &ServerRecord::default(), mirror),
@@ -78,17 +80,19 @@ impl Director {
             mirror.clear_overload(old.index)?;
         }
         // In the service that it left it goes on counting; to another one it comes with nothing.
-        let zero = if alone {
-            counted
+        let (zero, estimate) = if alone {
+            (counted, Estimate::default())
         } else {
             service.past = subtract(service.past, subtract(counted, old.zero));
-            old.zero
+            (old.zero, old.estimate)
         };
+        service.ever = subtract(service.ever, counted);
         let server = Server {
             index: old.index,
             config,
             record,
             zero,
+            estimate,
         };
         self.put_first(service, server, &old.record, mirror)?;
         self.removed.remove(at);
@@ -167,8 +171,9 @@ impl Director {
             .ok_or(ControlError::NoSuchDestination)?;
         let mut edited = service.clone();
         let server = edited.servers.remove(at);
-        let counted = subtract(mirror.stats(server.index)?, server.zero);
-        edited.past = sum(edited.past, counted);
+        let counted = mirror.stats(server.index)?;
+        edited.past = sum(edited.past, subtract(counted, server.zero));
+        edited.ever = sum(edited.ever, counted);
         withdraw(&server, mirror)?;
         if let Err(error) = self.replan(edited, plan::Cause::Removed(at), mirror) {
             let _ = mirror.set_server(server.index, &server.record);

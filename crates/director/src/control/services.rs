@@ -10,6 +10,7 @@ use super::{
     service_key,
 };
 use crate::{
+    estimate::Estimate,
     model::{ControlError, ServiceId, VirtualService},
     record::{ServerStats, ServiceRecord},
     schedule::Scheduler,
@@ -57,6 +58,8 @@ impl Director {
             },
             servers: Vec::new(),
             past: ServerStats::default(),
+            ever: ServerStats::default(),
+            estimate: Estimate::default(),
         };
         // A service index may have had an owner before: its state is of another plan.
         let plan = (mirror.scheduler_state(index)? >> 48) as u16;
@@ -168,7 +171,9 @@ impl Director {
         }
         for (_, service) in self.services.iter_mut().filter(|(key, _)| chosen(key)) {
             service.past = ServerStats::default();
+            service.estimate = Estimate::default();
             for server in &mut service.servers {
+                server.estimate = Estimate::default();
                 server.zero = now.get(&server.index).copied().unwrap_or_default();
             }
         }

@@ -81,6 +81,16 @@ impl Plane for Memory {
     fn counts(&self, _: u32) -> Result<ServerCounts, PlaneError> {
         Ok(ServerCounts::default())
     }
+    fn all_counts(&self, servers: &[u32]) -> Result<Vec<ServerCounts>, PlaneError> {
+        let mut all = Vec::new();
+        let places = servers.last().map_or(0, |last| *last as usize + 1);
+        all.resize_with(places, ServerCounts::default);
+        Ok(all)
+    }
+    fn all_stats(&self, servers: &[u32]) -> Result<Vec<ServerStats>, PlaneError> {
+        let places = servers.last().map_or(0, |last| *last as usize + 1);
+        Ok(vec![ServerStats::default(); places])
+    }
     fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError> {
         Ok(Reason::ALL.iter().map(|reason| (*reason, 0)).collect())
     }
