@@ -6,7 +6,7 @@ mod host;
 
 use std::net::UdpSocket;
 
-use host::{Host, can_run, eventually};
+use host::{Host, SERVER_MAC, can_run, eventually};
 
 const HEADER: &str = "\
 IP Virtual Server version 1.2.1 (size=1024)
@@ -212,6 +212,7 @@ fn rates_are_shown_and_reset() {
          {server:<33}        0        0        0        0        0\n"
     );
     assert_eq!(list, zero);
+    eventually(|| host.next_hop("10.9.0.2"), |hop| hop.contains(SERVER_MAC));
     host.server
         .run_in(|| {
             for _ in 0..100 {
