@@ -9,6 +9,7 @@
 mod check;
 mod count;
 mod entry;
+mod ledger;
 mod lines;
 mod mirror;
 mod plan;
@@ -16,6 +17,7 @@ mod rates;
 mod restore;
 mod servers;
 mod services;
+mod trash;
 mod words;
 
 use std::{
@@ -26,9 +28,11 @@ use std::{
 use check::{KINDS, full, kind_of};
 pub use count::{subtract, sum};
 pub use entry::{ServerEntry, ServiceEntry};
+pub use ledger::{Ledger, ServerAccount, ServiceAccount};
 use lines::Lines;
 pub use mirror::{Mirror, MirrorError};
 pub use restore::Records;
+use trash::{Removed, Trash};
 use words::flag_bits;
 pub use words::{address_words, method_number, service_key, words_address};
 
@@ -79,22 +83,11 @@ struct Service {
     estimate: Estimate,
 }
 
-/// A removed real server that connections still refer to (the kernel's trash).
-#[derive(Debug, Clone)]
-struct Removed {
-    id: ServiceId,
-    server: Server,
-    /// Its service went, too; one of the same id is another one.
-    alone: bool,
-    /// Removed before the latest collection: no packet is still choosing it.
-    rested: bool,
-}
-
 /// The director's configuration, and its records.
 #[derive(Debug)]
 pub struct Director {
     services: BTreeMap<ServiceId, Service>,
-    removed: Vec<Removed>,
+    removed: Trash,
     service_indices: Lines,
     server_indices: Lines,
     slot_lines: Lines,
@@ -121,7 +114,7 @@ impl Director {
     pub fn new(capacity: Capacity, settings: Settings) -> Self {
         Self {
             services: BTreeMap::new(),
-            removed: Vec::new(),
+            removed: Trash::default(),
             service_indices: Lines::new(capacity.services),
             server_indices: Lines::new(capacity.servers),
             slot_lines: Lines::new(capacity.slot_lines),
@@ -171,7 +164,7 @@ impl Director {
     pub fn server(&self, index: u32) -> Option<ServerEntry<'_>> {
         let owner = self.owners.get(&index)?;
         let configured = self.services.get(owner).map(|service| &service.servers);
-        let removed = self.removed.iter().map(|removed| &removed.server);
+        let removed = self.removed.get(index).map(|removed| &removed.server);
         configured
             .into_iter()
             .flatten()

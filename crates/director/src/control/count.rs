@@ -35,3 +35,15 @@ impl From<ServerStats> for StatsView {
         }
     }
 }
+
+impl From<StatsView> for ServerStats {
+    fn from(stats: StatsView) -> Self {
+        Self {
+            connections: stats.connections,
+            in_packets: stats.in_packets,
+            in_bytes: stats.in_bytes,
+            out_packets: stats.out_packets,
+            out_bytes: stats.out_bytes,
+        }
+    }
+}

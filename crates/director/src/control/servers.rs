@@ -33,12 +33,10 @@ impl Director {
         }
         let edited = service.clone();
         // The kernel revives a server that is still in its trash, counters and all.
-        let revived = self
-            .removed
-            .iter()
-            .position(|r| r.id == *id && r.server.is_at(config.address, config.port));
-        if let Some(at) = revived {
-            return self.revive_server(edited, config, at, mirror);
+        let revived = self.removed.at(id, config.address, config.port);
+        if let Some(removed) = revived {
+            let removed = removed.clone();
+            return self.revive_server(edited, config, removed, mirror);
         }
         let index = self
             .server_indices
@@ -67,12 +65,12 @@ impl Director {
         &mut self,
         mut service: Service,
         config: RealServer,
-        at: usize,
+        removed: Removed,
         mirror: &mut M,
     ) -> Result<(), ControlError> {
         let Removed {
             server: old, alone, ..
-        } = self.removed[at].clone();
+        } = removed;
         let counted = mirror.stats(old.index)?;
         let fresh = plan::server_record(&config, &service, self.sequence.wrapping_add(1));
         let record = revised(fresh, &old.record);
@@ -95,7 +93,7 @@ impl Director {
             estimate,
         };
         self.put_first(service, server, &old.record, mirror)?;
-        self.removed.remove(at);
+        self.removed.take(old.index);
         Ok(())
     }
 
@@ -202,7 +200,7 @@ impl Director {
         };
         let configured = self.services.get_mut(owner).map(|s| &mut s.servers);
         let configured = configured.into_iter().flatten();
-        let removed = self.removed.iter_mut().map(|r| &mut r.server);
+        let removed = self.removed.get_mut(index).map(|r| &mut r.server);
         for server in configured.chain(removed).filter(|s| s.index == index) {
             let mut record = server.record;
             record.hop = hop;
@@ -236,20 +234,20 @@ impl Director {
         ] {
             lines.settle();
         }
-        let mut at = 0;
-        while at < self.removed.len() {
-            let removed = &mut self.removed[at];
+        let mut unused = Vec::new();
+        for removed in self.removed.iter_mut() {
             let index = removed.server.index;
             // A packet that chose the server before it was removed has counted itself by now.
             let rested = std::mem::replace(&mut removed.rested, true);
-            if !rested || mirror.references(index)? != 0 {
-                at += 1;
-                continue;
+            if rested && mirror.references(index)? == 0 {
+                unused.push(index);
             }
+        }
+        for index in unused {
             mirror.set_server(index, &ServerRecord::default())?;
             self.server_indices.give(index, 1);
             self.owners.remove(&index);
-            self.removed.remove(at);
+            self.removed.take(index);
         }
         Ok(())
     }
@@ -257,7 +255,7 @@ impl Director {
     /// Keeps a server that was withdrawn while connections refer to it.
     pub(super) fn bury(&mut self, id: ServiceId, mut server: Server) {
         server.record.flags &= !server_flag::AVAILABLE;
-        self.removed.push(Removed {
+        self.removed.put(Removed {
             id,
             server,
             alone: !self.services.contains_key(&id),

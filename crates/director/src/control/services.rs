@@ -140,9 +140,7 @@ impl Director {
             for server in service.servers {
                 self.bury(*id, server);
             }
-            for removed in self.removed.iter_mut().filter(|r| r.id == *id) {
-                removed.alone = true;
-            }
+            self.removed.leave_alone(id);
         }
         Ok(())
     }
