@@ -133,9 +133,8 @@ impl Env for Kernel {
     }
 
     #[inline(always)]
-    fn choose<T: Tables>(&self, _: &T, s: &mut Scratch, now: u64) -> u32 {
-        // SAFETY: a function of this program, with what it asks for.
-        unsafe { choose(s, now) }
+    fn choose<T: Tables>(&self, _: &T, _: &mut Scratch, now: u64) -> u32 {
+        choose(now)
     }
 
     #[inline(always)]
@@ -146,7 +145,7 @@ impl Env for Kernel {
         connection: &ConnectionRecord,
         forced: bool,
     ) -> bool {
-        // SAFETY: as above.
+        // SAFETY: a function of this program, with what it asks for.
         unsafe { retire(key, connection, u32::from(forced)) != 0 }
     }
 

@@ -2,35 +2,32 @@
 //! on every path that leads to it.
 //!
 //! Their parameters are numbers and pointers to memory of the size of what they point to; the
-//! verifier wants pointers compared with null.
+//! verifier wants pointers compared with null. Kernel 6.1 does not take such memory for a key or
+//! value of a map: keys are copied, and the scratch is looked up again.
 
 use core::ptr;
 
 use pointsman_director::{
-    Scratch, begin, connection, persistence,
+    begin, connection, persistence,
     record::{ConnectionRecord, FlowKey},
 };
 
-use crate::{env::Kernel, tables::Maps};
+use crate::{env::Kernel, maps::SCRATCH, tables::Maps};
 
 /// The kernel without a context: none of these asks for a route.
 const KERNEL: Kernel = Kernel {
     context: ptr::null_mut(),
 };
 
-/// [`begin::choose`].
-///
-/// # Safety
-///
-/// `scratch` is null or valid and nobody else's.
+/// [`begin::choose`] on this processor's scratch.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn choose(scratch: *mut Scratch, now: u64) -> u32 {
-    // SAFETY: the caller's promise.
-    match unsafe { scratch.as_mut() } {
-        Some(scratch) => begin::choose(&Maps, &KERNEL, scratch, now),
-        None => 1,
-    }
+pub extern "C" fn choose(now: u64) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return 1;
+    };
+    // SAFETY: this processor's own copy; the caller hands over the one it has.
+    begin::choose(&Maps, &KERNEL, unsafe { &mut *scratch }, now)
 }
 
 /// [`connection::retire`]; 1 for true.
@@ -48,7 +45,8 @@ pub unsafe extern "C" fn retire(
     // SAFETY: the caller's promise.
     match unsafe { (key.as_ref(), connection.as_ref()) } {
         (Some(key), Some(connection)) => {
-            u32::from(connection::retire(&Maps, key, connection, forced != 0))
+            let key = *key;
+            u32::from(connection::retire(&Maps, &key, connection, forced != 0))
         }
         _ => 0,
     }
