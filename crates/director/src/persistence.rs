@@ -115,7 +115,7 @@ pub fn server_for<T: Tables, E: Env>(
             return Ok(template.server);
         }
         if template.is_over(now) {
-            connection::retire(tables, &s.key, &template, false);
+            end(tables, &s.key, &template);
         } else {
             invalidate(tables, &template, s);
         }
@@ -272,11 +272,19 @@ pub fn assure<T: Tables>(tables: &T, key: &FlowKey, connection: &ConnectionRecor
 pub fn leave<T: Tables>(tables: &T, key: &FlowKey, connection: &ConnectionRecord, forced: bool) {
     with_template(tables, key, connection, |at, template| {
         let rest = template.members.fetch_add(u32::MAX).wrapping_sub(1);
-        if forced && rest == 0 && !template.is_assured() && connection::claim(template).is_some() {
-            if let Some(counts) = tables.counts(template.server) {
-                counts.persistent.fetch_add(u32::MAX);
-            }
-            tables.remove_connection(at);
+        if forced && rest == 0 && !template.is_assured() {
+            end(tables, at, template);
         }
     });
+}
+
+/// Takes the template under `key` out of the table and of its server's count, once.
+#[inline(always)]
+fn end<T: Tables>(tables: &T, key: &FlowKey, template: &ConnectionRecord) {
+    if connection::claim(template).is_some() {
+        if let Some(counts) = tables.counts(template.server) {
+            counts.persistent.fetch_add(u32::MAX);
+        }
+        tables.remove_connection(key);
+    }
 }
