@@ -11,7 +11,7 @@ use pointsman_director::{
 use pointsman_wire::Mac;
 
 use crate::{
-    maps::{TEST, TESTING, TICK, ZERO},
+    maps::{FIB, TEST, TESTING, TICK, ZERO},
     seldom::{assure, choose, retire},
 };
 
@@ -25,7 +25,7 @@ pub struct Kernel {
 
 /// `struct bpf_fib_lookup` of `<linux/bpf.h>`, unions flattened.
 #[repr(C)]
-struct FibLookup {
+pub struct FibLookup {
     family: u8,
     protocol: u8,
     source_port: u16,
@@ -77,26 +77,28 @@ impl Env for Kernel {
         ifindex: u32,
         hop: &mut NextHop,
     ) -> bool {
-        let mut fib = FibLookup {
-            family: if ipv6 { AF_INET6 } else { AF_INET },
-            protocol: 0,
-            source_port: 0,
-            destination_port: 0,
-            // Not 0: then the kernel also tells the MTU.
-            length: 1,
-            ifindex,
-            class: 0,
-            source: *source,
-            destination: *destination,
-            vlan: [0; 2],
-            source_mac: [0; 6],
-            destination_mac: [0; 6],
+        // The stack is short, and routes are asked for seldom.
+        let Some(fib) = FIB.get_ptr_mut(0) else {
+            return false;
         };
+        // SAFETY: this processor's own copy; programs are not preempted by one another.
+        let fib = unsafe { &mut *fib };
+        fib.family = if ipv6 { AF_INET6 } else { AF_INET };
+        fib.protocol = 0;
+        fib.source_port = 0;
+        fib.destination_port = 0;
+        // Not 0: then the kernel also tells the MTU.
+        fib.length = 1;
+        fib.ifindex = ifindex;
+        fib.class = 0;
+        fib.source = *source;
+        fib.destination = *destination;
+        fib.vlan = [0; 2];
         // SAFETY: context and parameters are valid for the call, the size is theirs.
         let result = unsafe {
             bpf_fib_lookup(
                 self.context,
-                (&raw mut fib).cast(),
+                (&raw mut *fib).cast(),
                 size_of::<FibLookup>() as i32,
                 0,
             )

@@ -15,6 +15,8 @@ use pointsman_director::{
     },
 };
 
+use crate::env::FibLookup;
+
 /// IPv4 connections by the flow from client to virtual service.
 #[btf_map]
 pub static CONN4: HashMap<FlowKey4, ConnectionRecord, 1024> = HashMap::new();
@@ -60,6 +62,9 @@ pub static REASON_COUNTS: PerCpuArray<u64, { REASONS }> = PerCpuArray::new();
 /// One packet's working state.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+/// A question about a route, and its answer.
+#[btf_map]
+pub static FIB: PerCpuArray<FibLookup, 1> = PerCpuArray::new();
 /// Packets for the daemon.
 #[btf_map]
 pub static EVENTS: RingBuf<EventRecord, { 1 << 19 }> = RingBuf::new();
