@@ -74,13 +74,15 @@ pub fn choose(chance: &mut Chance, settings: &Settings, tight: bool) -> Step {
             settings.epoch += 1;
             settings.reuse_mode = chance.below(4) as u32;
             settings.mss_clamp = *chance.one(&[0, 0, 1000, 1300]);
-            let known = settings_flag::PMTU_DISC
-                | settings_flag::SLOPPY_TCP
-                | settings_flag::EXPIRE_NODEST
+            let known = settings_flag::PMTU_DISC | settings_flag::SLOPPY_TCP;
+            let seldom = settings_flag::EXPIRE_NODEST
                 | settings_flag::EXPIRE_QUIESCENT
                 | settings_flag::DROP_ENTRY;
-            settings.flags &= !(known | settings_flag::TABLE_FULL);
+            settings.flags &= !(known | seldom | settings_flag::TABLE_FULL);
             settings.flags |= chance.word() as u32 & known;
+            if chance.percent(25) {
+                settings.flags |= chance.word() as u32 & seldom;
+            }
             if tight && chance.percent(50) {
                 settings.flags |= settings_flag::TABLE_FULL;
             }

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Packets between two changes of the configuration.
-const CHANGE: u64 = 400;
+const CHANGE: u64 = 200;
 /// Packets between two sweeps.
 const SWEEP: u64 = 250;
 /// The most bytes of a frame in an event.
