@@ -11,6 +11,7 @@ use crate::lab::{Lab, Program};
 use crate::ladder::Ladder;
 use crate::ladder_text::Style;
 use crate::namespace::command_line;
+use crate::oracle::folder;
 use crate::recorder::Recorder;
 use crate::topology::{Kind, Options, Role, Topology};
 use crate::{decapsulate, demo, server, tag};
@@ -32,6 +33,11 @@ pointsman-lab: network-namespace laboratories for a load balancer
                                  capture everywhere while COMMAND runs in the client (without:
                                  curl to the VIP), then show its connection hop by hop
   demo                           show the director at work in one lab after the other
+  oracle [--director WHICH] [--jobs N] [--recordings DIR] [--record DIR] [--slack SECONDS] DIR...
+                                 replay the scenarios of folders (NAME.json) and compare with what
+                                 the kernel's IPVS did (NAME.tsv beside them, or in another folder)
+                                 WHICH: pointsman, or kernel for ip_vs and ipvsadm
+                                 --record writes recordings instead of comparing
   serve --name NAME --port N     be a real server (in its namespace)
   decapsulate --interface I --tun NAME
                                  be the tunnel end of a real server (in its namespace)
@@ -139,6 +145,8 @@ pub fn main_behind(before: &[&str], words: &[String]) -> ExitCode {
         Program::current(before).and_then(|program| dispatch(&mut Words(words.to_vec()), &program));
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Everything is said already.
+        Err(LabError::Failed) => ExitCode::FAILURE,
         Err(LabError::Usage(text)) => {
             eprintln!("pointsman-lab: {text}\nsee pointsman-lab help");
             ExitCode::from(2)
@@ -233,6 +241,24 @@ fn dispatch(words: &mut Words, program: &Program) -> Result<()> {
                 ));
             }
         }
+        "oracle" => {
+            let mut options = folder::Options::default();
+            if let Some(director) = words.option("--director")? {
+                options.director = director.parse()?;
+            }
+            words.number("--jobs", &mut options.jobs)?;
+            words.number("--slack", &mut options.slack)?;
+            options.recordings = words.option("--recordings")?.map(PathBuf::from);
+            options.record = words.option("--record")?.map(PathBuf::from);
+            let places: Vec<PathBuf> = words.rest()?.into_iter().map(PathBuf::from).collect();
+            if places.is_empty() {
+                return Err(LabError::Usage("oracle needs a folder of scenarios".into()));
+            }
+            let count = folder::run(&places, &options, program, &mut std::io::stdout())?;
+            if count.failed > 0 {
+                return Err(LabError::Failed);
+            }
+        }
         "serve" => {
             let name = words.option("--name")?;
             let mut ports = Vec::new();
@@ -305,6 +331,14 @@ impl Words {
             *value = number(&text, name)?;
         }
         Ok(())
+    }
+
+    /// All words that are left, none of them an option.
+    fn rest(&mut self) -> Result<Vec<String>> {
+        match self.0.iter().find(|word| word.starts_with('-')) {
+            Some(word) => Err(LabError::Usage(format!("{word:?} means nothing here"))),
+            None => Ok(std::mem::take(&mut self.0)),
+        }
     }
 
     fn end(&self) -> Result<()> {

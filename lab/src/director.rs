@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::io::{self, Read, Write};
+use std::marker::PhantomData;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -20,7 +23,7 @@ use crate::error::{LabError, Result};
 use crate::lab::Lab;
 use crate::namespace::{self, command_line};
 use crate::process::{Process, wait_until};
-use crate::tag;
+use crate::tag::{self, namespace_name};
 use crate::topology::Role;
 
 /// Names the program when it is not beside the running one.
@@ -30,13 +33,16 @@ pub const PROGRAM_VARIABLE: &str = "POINTSMAN_PROGRAM";
 const RESOLVE_LIMIT: Duration = Duration::from_secs(15);
 /// What the words of a next hop that is not known begin with.
 const UNRESOLVED: [&str; 2] = ["unresolved", "not looked up"];
+/// How long the API may take to answer.
+const API_LIMIT: Duration = Duration::from_secs(10);
 /// How long the daemon may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// `pointsman run` in a lab.
 #[derive(Debug)]
 pub struct Director<'a> {
-    lab: &'a Lab,
+    // It runs no longer than its lab.
+    lab: PhantomData<&'a ()>,
     place: Place,
     arguments: Vec<String>,
     process: Option<Process>,
@@ -58,19 +64,24 @@ struct Place {
 impl<'a> Director<'a> {
     /// Starts `pointsman run` with more arguments, and waits until it is ready.
     pub fn start(lab: &'a Lab, arguments: &[&str]) -> Result<Self> {
+        Self::start_in(lab.tag(), arguments)
+    }
+
+    /// The same in the director's namespace of whatever has this tag.
+    pub(crate) fn start_in(tag: &str, arguments: &[&str]) -> Result<Self> {
         let program = program()?;
         pointsman_linux::bpffs::mount("/sys/fs/bpf")
             .map_err(LabError::kernel("cannot mount a bpffs for pins"))?;
         let directory = tempfile::Builder::new()
-            .prefix(&format!("pm-{}-", lab.tag()))
+            .prefix(&format!("pm-{}-", tag))
             .tempdir()
             .map_err(LabError::io("cannot make a directory for the socket"))?;
         let mut director = Self {
-            lab,
+            lab: PhantomData,
             place: Place {
-                namespace: lab.namespace(Role::Director),
+                namespace: namespace_name(tag, Role::Director),
                 program,
-                pin_dir: tag::pin_dir(lab.tag()),
+                pin_dir: tag::pin_dir(tag),
                 socket: directory.path().join("api.sock"),
                 log: directory.path().join("log"),
             },
@@ -140,14 +151,13 @@ impl<'a> Director<'a> {
     /// Runs `pointsman` with these words to its end, good or bad.
     pub fn output(&self, words: &[&str]) -> Result<Output> {
         let mut command = self.place.command();
-        self.lab.output(Role::Director, command.args(words))
+        namespace::output_in(&self.place.namespace, command.args(words))
     }
 
     /// Runs `pointsman` with these words and returns what it said; a bad end is an error.
     pub fn call(&self, words: &[&str]) -> Result<String> {
         let mut command = self.place.command();
-        self.lab
-            .check(Role::Director, command.args(words))
+        namespace::check_in(&self.place.namespace, command.args(words))
             .map_err(|error| self.with_log(error))
     }
 
@@ -188,13 +198,30 @@ impl<'a> Director<'a> {
     }
 
     fn ask(&self, path: &str) -> Result<Value> {
-        let mut command = Command::new("curl");
-        command
-            .args(["--disable", "--silent", "--show-error", "--fail"])
-            .args(["--max-time", "10", "--unix-socket"])
-            .arg(&self.place.socket)
-            .arg(format!("http://localhost{path}"));
-        parse(&namespace::run(&mut command, None).map_err(|error| self.with_log(error))?)
+        self.get(path)
+            .map_err(LabError::io(format!(
+                "the director does not answer to {path}"
+            )))
+            .and_then(|answer| {
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+                let status = head.split_whitespace().nth(1).unwrap_or("nothing");
+                if status != "200" {
+                    let what = format!("the director answers {path} by {status}: {body}");
+                    return Err(LabError::Answer(what));
+                }
+                parse(body)
+            })
+            .map_err(|error| self.with_log(error))
+    }
+
+    /// Asks the API; version 1.0 of HTTP ends with the connection.
+    fn get(&self, path: &str) -> io::Result<String> {
+        let mut stream = UnixStream::connect(&self.place.socket)?;
+        stream.set_read_timeout(Some(API_LIMIT))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Next hop of each real server in words, by its address as text.
@@ -215,8 +242,13 @@ impl<'a> Director<'a> {
 
     /// Waits until the next hop of every real server is known.
     pub fn wait_resolved(&self) -> Result<()> {
+        self.wait_resolved_within(RESOLVE_LIMIT)
+    }
+
+    /// The same with a limit of one's own.
+    pub fn wait_resolved_within(&self, limit: Duration) -> Result<()> {
         let mut hops = BTreeMap::new();
-        let resolved = wait_until("next hops were not found", RESOLVE_LIMIT, || {
+        let resolved = wait_until("next hops were not found", limit, || {
             hops = self.next_hops()?;
             Ok(hops
                 .values()
@@ -289,6 +321,13 @@ impl Drop for Director<'_> {
         self.kill();
         self.place.detach();
         cleanup::forget_end(&self.key());
+    }
+}
+
+impl Director<'_> {
+    /// The program with the variable that leads it to this director's socket.
+    pub(crate) fn program(&self) -> (&Path, &Path) {
+        (&self.place.program, &self.place.socket)
     }
 }
 

@@ -36,6 +36,9 @@ pub enum LabError {
     /// The caller asked for something impossible.
     #[error("{0}")]
     Usage(String),
+    /// What was tried did not go as it should, and everything about it was said.
+    #[error("some scenarios deviate from their recordings")]
+    Failed,
     /// An answer that cannot be right.
     #[error("{0}")]
     Answer(String),
@@ -76,4 +79,4 @@ impl LabError {
 }
 
 /// Result of laboratory work.
-pub type Result<T> = std::result::Result<T, LabError>;
+pub type Result<T, E = LabError> = std::result::Result<T, E>;

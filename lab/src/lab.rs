@@ -47,7 +47,7 @@ impl Program {
         })
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.args(&self.words);
         command
@@ -163,19 +163,7 @@ impl Lab {
 
     /// Runs a command inside a node and returns what it said; a bad end is an error.
     pub fn check(&self, role: Role, command: &mut Command) -> Result<String> {
-        let output = self.output(role, command)?;
-        if !output.status.success() {
-            let stdout = String::from_utf8_lossy(&output.stdout);
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            return Err(LabError::Command {
-                command: format!("{} (in {role})", namespace::command_line(command)),
-                status: output.status,
-                stderr: format!("{} {}", stderr.trim(), stdout.trim())
-                    .trim()
-                    .to_owned(),
-            });
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        namespace::check_in(&self.namespace(role), command)
     }
 
     /// Starts a process in a node that says `ready` when it is; the lab ends it. The director's
@@ -246,14 +234,9 @@ impl Lab {
 
     /// Waits until every interface is up and has carrier, and no address is tentative.
     fn wait_ready(&self) -> Result<()> {
-        for role in self.roles() {
-            let name = self.namespace(role);
-            wait_until(&format!("{role} was not ready"), LINK_LIMIT, || {
-                let text = namespace::ip(&["-n", &name, "-j", "address", "show"], None)?;
-                Ok(first_unready(&parse(&text)?).is_none())
-            })?;
-        }
-        Ok(())
+        self.namespaces()
+            .iter()
+            .try_for_each(|name| wait_links(name))
     }
 }
 
@@ -289,6 +272,14 @@ pub fn why_not() -> Option<String> {
         })
         .collect();
     (!missing.is_empty()).then(|| format!("labs need the programs {}", missing.join(", ")))
+}
+
+/// Waits until every interface of a namespace is up and has carrier, and no address is tentative.
+pub(crate) fn wait_links(name: &str) -> Result<()> {
+    wait_until(&format!("{name} was not ready"), LINK_LIMIT, || {
+        let text = namespace::ip(&["-n", name, "-j", "address", "show"], None)?;
+        Ok(first_unready(&parse(&text)?).is_none())
+    })
 }
 
 /// What is not ready yet in the output of `ip -j address show`.

@@ -53,6 +53,7 @@ pub mod lab;
 pub mod ladder;
 pub mod ladder_text;
 pub mod namespace;
+pub mod oracle;
 pub mod outer;
 pub mod pattern;
 mod plan;

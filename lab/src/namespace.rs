@@ -41,6 +41,23 @@ pub fn output_in(name: &str, command: &mut Command) -> Result<Output> {
         .map_err(LabError::io(format!("cannot run `{words}` in {name}")))
 }
 
+/// Runs a process in the namespace and returns what it said; a bad end is an error.
+pub fn check_in(name: &str, command: &mut Command) -> Result<String> {
+    let output = output_in(name, command)?;
+    if !output.status.success() {
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(LabError::Command {
+            command: format!("{} (in {name})", command_line(command)),
+            status: output.status,
+            stderr: format!("{} {}", stderr.trim(), stdout.trim())
+                .trim()
+                .to_owned(),
+        });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// The command as one line for messages.
 pub fn command_line(command: &Command) -> String {
     std::iter::once(command.get_program())

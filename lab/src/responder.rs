@@ -6,8 +6,8 @@
 //! mapped addresses) and given back as the source of the answer.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
 use std::thread;
 
 use nix::sys::socket::sockopt::Ipv6RecvPacketInfo;
@@ -31,7 +31,9 @@ pub(crate) fn start(name: &str, port: u16) -> Result<()> {
         .spawn(move || {
             let mut buffer = vec![0; 65_536];
             loop {
-                if let Err(errno) = answer_one(&socket, &name, &mut buffer) {
+                let first = format!("{name}\n");
+                let answered = answer_one(socket.as_raw_fd(), first.as_bytes(), &mut buffer);
+                if let Err(errno) = answered {
                     // An ICMP error of an earlier answer, or one too long to send.
                     eprintln!("{name}: UDP port {port}: {errno}");
                 }
@@ -41,30 +43,43 @@ pub(crate) fn start(name: &str, port: u16) -> Result<()> {
     Ok(())
 }
 
-fn answer_one(socket: &UdpSocket, name: &str, buffer: &mut [u8]) -> nix::Result<()> {
+/// A datagram that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exchange {
+    /// Who asked.
+    pub(crate) peer: SocketAddr,
+    /// Length of what was asked, bytes.
+    pub(crate) length: usize,
+}
+
+/// Takes a datagram from a dual-stack socket that tells destinations, and answers it with `first`
+/// and its own content; `None` if the kernel did not say who asked where.
+pub(crate) fn answer_one(
+    socket: RawFd,
+    first: &[u8],
+    buffer: &mut [u8],
+) -> nix::Result<Option<Exchange>> {
     let mut space = nix::cmsg_space!(libc::in6_pktinfo);
-    let fd = socket.as_raw_fd();
     let mut slices = [IoSliceMut::new(buffer)];
-    let got = recvmsg::<SockaddrIn6>(fd, &mut slices, Some(&mut space), MsgFlags::empty())?;
+    let got = recvmsg::<SockaddrIn6>(socket, &mut slices, Some(&mut space), MsgFlags::empty())?;
     let (length, peer) = (got.bytes, got.address);
     let asked_at = got.cmsgs()?.find_map(|message| match message {
         ControlMessageOwned::Ipv6PacketInfo(info) => Some(info.ipi6_addr),
         _ => None,
     });
     let (Some(peer), Some(address)) = (peer, asked_at) else {
-        return Ok(());
+        return Ok(None);
     };
     // The interface is left to routing: the answer of direct routing leaves by another leg.
     let info = libc::in6_pktinfo {
         ipi6_addr: address,
         ipi6_ifindex: 0,
     };
-    let first = format!("{name}\n");
-    let answer = [
-        IoSlice::new(first.as_bytes()),
-        IoSlice::new(&buffer[..length]),
-    ];
+    let answer = [IoSlice::new(first), IoSlice::new(&buffer[..length])];
     let control = [ControlMessage::Ipv6PacketInfo(&info)];
-    sendmsg(fd, &answer, &control, MsgFlags::empty(), Some(&peer))?;
-    Ok(())
+    sendmsg(socket, &answer, &control, MsgFlags::empty(), Some(&peer))?;
+    Ok(Some(Exchange {
+        peer: (peer.ip(), peer.port()).into(),
+        length,
+    }))
 }

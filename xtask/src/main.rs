@@ -11,6 +11,7 @@ mod documents;
 mod fuzz;
 mod guest;
 mod layers;
+mod oracle;
 mod setup;
 mod tally;
 mod test;
@@ -25,6 +26,8 @@ verbs:
   test         run every test; the last line counts them (`--quick`: without the guest)
   check        formatting, layers, lints and documentation
   ci           check and test
+  oracle       replay scenarios and compare with what the kernel's IPVS did
+               (`[DIR...]`, without: those of lab/scenarios; root)
   bench        nanoseconds per packet, by case (`--json FILE`; root)
   fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
   guest        run a program under Debian's 6.1 kernel in qemu (`guest --help`)
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Some("test") => ended(test::main(&rest)),
         Some("check") => done(check::main(&rest)),
         Some("ci") => ended(check::main(&rest).and_then(|()| test::main(&[]))),
+        Some("oracle") => ended(oracle::main(&rest)),
         Some("bench") => done(bench::main(&rest)),
         Some("fuzz") => done(fuzz::main(&rest)),
         Some("guest") => guest::main(rest),

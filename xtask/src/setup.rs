@@ -18,6 +18,8 @@ pub(crate) enum Purpose {
     Build,
     /// To build them and run the demonstration.
     Demo,
+    /// To build them and replay scenarios.
+    Oracle,
     /// To run every test and check.
     Test,
 }
@@ -67,7 +69,18 @@ const TOOLS: &[Tool] = &[
         Purpose::Test,
         "reads the guest's file system back",
     ),
-    tool("sysctl", "procps", Purpose::Test, "reads kernel settings"),
+    tool(
+        "sysctl",
+        "procps",
+        Purpose::Oracle,
+        "reads and sets kernel settings",
+    ),
+    tool(
+        "iptables",
+        "iptables",
+        Purpose::Oracle,
+        "marks packets in scenarios",
+    ),
     tool(
         "tcpdump",
         "tcpdump",
@@ -279,6 +292,7 @@ mod tests {
         let count = |purpose| TOOLS.iter().filter(|tool| tool.purpose <= purpose).count();
         assert_eq!(count(Purpose::Build), 0);
         assert!(count(Purpose::Demo) > 0);
+        assert!(count(Purpose::Oracle) > count(Purpose::Demo));
         assert_eq!(count(Purpose::Test), TOOLS.len());
     }
 }
