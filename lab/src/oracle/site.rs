@@ -18,7 +18,9 @@ use std::sync::Mutex;
 
 use pointsman_linux::netns::NetNs;
 use pointsman_linux::sysctl;
+use pointsman_wire::Mac;
 
+use crate::address::leg_mac;
 use crate::error::Result;
 use crate::lab::{Program, wait_links};
 use crate::process::Process;
@@ -152,16 +154,17 @@ impl Site {
             for (leg, bridge) in legs(role).iter().enumerate() {
                 let _ = writeln!(
                     links,
-                    "link add dev {role}-{leg} type veth peer name eth{leg} netns {}\n\
+                    "link add dev {role}-{leg} type veth peer name eth{leg} netns {} address {}\n\
                      link set dev {role}-{leg} master {bridge} up",
-                    self.namespace(role)
+                    self.namespace(role),
+                    mac(role, leg)
                 );
             }
         }
         batch(&switch, &links)?;
         for role in self.roles() {
             let name = self.namespace(role);
-            batch(&name, &addresses(role))?;
+            batch(&name, &(addresses(role) + &neighbours(role, self.servers)))?;
             if matches!(role, Role::RealServer(_)) {
                 for (family, vips) in [("-4", VIPS[0]), ("-6", VIPS[1])] {
                     let rule = ["rule", "add", "from", vips, "table", "99"];
@@ -202,6 +205,16 @@ fn legs(role: Role) -> &'static [&'static str] {
         Role::RealServer(_) => &["br_lvs", "br_e"],
         Role::Switch | Role::Backup | Role::Router => &[],
     }
+}
+
+/// The hardware address of a node's leg.
+fn mac(role: Role, leg: usize) -> Mac {
+    let node = match role {
+        Role::Client => 1,
+        Role::RealServer(number) => 0x10 + number,
+        _ => 2,
+    };
+    leg_mac(node, leg as u8)
 }
 
 fn set_sysctls(role: Role) -> Result<()> {
@@ -295,8 +308,6 @@ fn addresses(role: Role) -> String {
             add(&format!("address add fd00:2::1:{number}/64 dev eth0 nodad"));
             add("route add 0.0.0.0/0 via 10.2.0.1");
             add("route add ::/0 via fd00:2::1");
-            // An address to ask for the client's hardware address with, and no route by it.
-            add(&format!("address add 10.1.1.{number}/32 dev eth1"));
             add("route add 0.0.0.0/0 via 10.1.0.2 dev eth1 onlink table 99");
             add("route add ::/0 via fd00:1::2 dev eth1 onlink table 99");
             for net in VIPS {
@@ -306,4 +317,44 @@ fn addresses(role: Role) -> String {
         Role::Switch | Role::Backup | Role::Router => {}
     }
     text
+}
+
+/// Lines that tell a node its neighbours for good.
+///
+/// Scenarios are about balancing: who is asked must not depend on how fast a neighbour is found, nor
+/// on whether the kernel's one table for all namespaces has room for it.
+fn neighbours(role: Role, servers: u8) -> String {
+    let director = |leg| mac(Role::Director, leg);
+    let client = mac(Role::Client, 0);
+    let mut known: Vec<(String, usize, Mac)> = Vec::new();
+    match role {
+        Role::Client => {
+            for address in ["10.1.0.1", "fd00:1::1"] {
+                known.push((address.to_owned(), 0, director(0)));
+            }
+        }
+        Role::Director => {
+            for address in ["10.1.0.2", "fd00:1::2"] {
+                known.push((address.to_owned(), 0, client));
+            }
+            for number in 1..=servers {
+                let addresses = server_addresses(number).into_iter().flatten();
+                let server = mac(Role::RealServer(number), 0);
+                known.extend(addresses.map(|address| (address.to_string(), 1, server)));
+            }
+        }
+        Role::RealServer(_) => {
+            for address in ["10.2.0.1", "fd00:2::1"] {
+                known.push((address.to_owned(), 0, director(1)));
+            }
+            for address in ["10.1.0.2", "fd00:1::2"] {
+                known.push((address.to_owned(), 1, client));
+            }
+        }
+        Role::Switch | Role::Backup | Role::Router => {}
+    }
+    let line = |(address, leg, mac): &(String, usize, Mac)| {
+        format!("neighbour add {address} lladdr {mac} dev eth{leg} nud permanent\n")
+    };
+    known.iter().map(line).collect()
 }
