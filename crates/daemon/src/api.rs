@@ -10,12 +10,14 @@
 //! POST /v1/settings      {"name": value, ...}: sets all or none
 //! GET  /v1/verdicts      packets by what became of them and why
 //! GET  /v1/status        version, interfaces, sizes, uptime
+//! GET  /metrics          all counters, for Prometheus
 //! ```
 //!
 //! What fails answers with `{"error": "..."}` and a fitting status.
 
 mod error;
 mod lines;
+mod metrics;
 #[cfg(test)]
 mod tests;
 
@@ -42,11 +44,13 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 pub use error::{ApiError, ErrorBody};
+pub use metrics::metrics_router;
 
 use crate::{
     answers::AnswerCounts,
     balancer::{Balancer, OnRefusal, Refusal},
     plane::Plane,
+    rounds::Rounds,
     settings::{Given, SettingView},
     status::{InterfaceStatus, Status, TableStatus, VerdictCount},
 };
@@ -78,6 +82,8 @@ pub struct Shell<P> {
     pub facts: Facts,
     /// How ICMP answers went.
     pub answers: Mutex<AnswerCounts>,
+    /// How regular work goes.
+    pub rounds: Rounds,
 }
 
 /// What became of `POST /v1/changes`.
@@ -115,6 +121,7 @@ pub fn router<P: Plane>(shell: Arc<Shell<P>>) -> Router {
         .route("/v1/settings", get(settings::<P>).post(set::<P>))
         .route("/v1/verdicts", get(verdicts::<P>))
         .route("/v1/status", get(status::<P>))
+        .route("/metrics", get(metrics::metrics::<P>))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

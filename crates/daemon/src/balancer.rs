@@ -3,6 +3,8 @@
 //! Two locks: one around the director's configuration, held for short pieces of work; one around
 //! the data plane, which nearly everybody only reads. Who needs both takes the configuration first.
 
+pub mod census;
+
 use std::{
     collections::HashMap,
     net::IpAddr,

@@ -1,6 +1,9 @@
 //! What the daemon is told at its start.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use pointsman_datapath::{HookChoice, Options};
 
@@ -20,6 +23,8 @@ pub struct Config {
     pub datapath: Options,
     /// The API's socket.
     pub socket: PathBuf,
+    /// Where metrics are asked for by TCP, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Leave programs, maps and neighbours in place when stopped.
     pub keep: bool,
     /// Settings of the command line, which win over those that an earlier run was given.

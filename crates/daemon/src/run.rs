@@ -3,6 +3,7 @@
 mod defence;
 mod expiry;
 mod interfaces;
+mod metrics;
 mod packets;
 mod rates;
 mod ways;
@@ -32,6 +33,7 @@ use crate::{
     balancer::Balancer,
     config::{Config, neighbours_file},
     hops::{Keeper, Neighbours},
+    rounds::Rounds,
     settings::{Given, RunningSettings},
     socket::{self, Socket},
     status::{InterfaceStatus, origin_name},
@@ -55,8 +57,9 @@ async fn serve(config: &Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let (socket, listener) = Socket::listen(&config.socket)?;
+    let metrics = metrics::listen(config.metrics).await?;
     let opened = Opened::new(config)?;
-    let outcome = opened.serve(config, listener, async {
+    let outcome = opened.serve(config, (listener, metrics), async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
@@ -66,6 +69,12 @@ async fn serve(config: &Config) -> Result<()> {
     drop(socket);
     result
 }
+
+/// Where the API listens, and where metrics are asked for, if on TCP.
+type Listeners = (
+    std::os::unix::net::UnixListener,
+    Option<tokio::net::TcpListener>,
+);
 
 /// The data plane, opened, and what has to be undone if the start fails.
 struct Opened {
@@ -109,12 +118,12 @@ impl Opened {
     async fn serve(
         self,
         config: &Config,
-        listener: std::os::unix::net::UnixListener,
+        listeners: Listeners,
         stop: impl Future<Output = &'static str>,
     ) -> Result<()> {
         let pin_dir = &config.datapath.pin_dir;
         let fresh = self.origin == Origin::Fresh;
-        let started = self.start(config, listener);
+        let started = self.start(config, listeners);
         let (tasks, keeper) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -143,7 +152,7 @@ impl Opened {
     fn start(
         self,
         config: &Config,
-        listener: std::os::unix::net::UnixListener,
+        (listener, metrics): Listeners,
     ) -> Result<(Tasks, tokio::task::JoinHandle<Keeper>)> {
         let events = self.datapath.event_descriptor();
         let attachments = self.datapath.attachments().to_vec();
@@ -168,6 +177,7 @@ impl Opened {
             balancer: Balancer::new(self.director, self.settings, self.datapath),
             facts,
             answers: Mutex::default(),
+            rounds: Rounds::default(),
         });
         keeper.update(&shell.balancer);
         let listener = UnixListener::from_std(listener).context("listening")?;
@@ -189,6 +199,15 @@ impl Opened {
         tasks.spawn(expiry::keep(Arc::clone(&shell), stopped.clone()));
         tasks.spawn(defence::keep(Arc::clone(&shell), stopped.clone()));
         tasks.spawn(rates::keep(Arc::clone(&shell), stopped.clone()));
+        if let Some(listener) = metrics {
+            let address = listener.local_addr().context("listening for metrics")?;
+            println!("metrics: http://{address}/metrics");
+            tasks.spawn(metrics::serve(
+                listener,
+                Arc::clone(&shell),
+                stopped.clone(),
+            ));
+        }
         let events = packets::Packets::new(events, Arc::clone(&shell), Arc::clone(&unresolved))?;
         tasks.spawn(events.answer(stopped.clone()));
         let ways = ways::Ways::new(monitor, keeper, Arc::clone(&shell), unresolved)?;

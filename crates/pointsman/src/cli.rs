@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pointsman_datapath::{HookChoice, Options};
@@ -115,6 +115,10 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "N", default_value_t = Options::default().capacity.table_lines,
           value_parser = room())]
     pub(crate) table_lines: u32,
+    /// Answer GET /metrics on this TCP address, for Prometheus; anybody who reaches it may ask
+    /// [default: on the API's socket only]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Leave forwarding in place when stopped
     #[arg(long)]
     pub(crate) keep: bool,

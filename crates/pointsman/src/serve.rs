@@ -33,6 +33,7 @@ pub(crate) fn run(options: RunOptions, socket: PathBuf) -> Result<()> {
             },
         },
         socket,
+        metrics: options.metrics,
         keep: options.keep,
         settings: options.settings.given,
     };

@@ -55,6 +55,7 @@ impl Server {
                 connection_room: 1024,
             },
             answers: Mutex::default(),
+            rounds: Default::default(),
         });
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("api.sock");
@@ -259,6 +260,25 @@ fn a_hundred_thousand_changes_go_in_one_request() {
     let services = client.services().unwrap();
     let servers: usize = services.iter().map(|service| service.servers.len()).sum();
     assert_eq!((services.len(), servers), (500, 100_000));
+}
+
+#[test]
+fn metrics_of_a_hundred_thousand_servers_are_complete() {
+    let server = Server::start(Memory::default());
+    let mut changes = Vec::new();
+    for port in 1..=500 {
+        changes.push(add_service(port));
+        changes.extend((0..200).map(|number| add_server(port, number)));
+    }
+    assert_eq!(server.client().apply(&changes).unwrap(), []);
+    // Version 1.0 has the body as it is.
+    let (status, text) = server.raw("GET /metrics HTTP/1.0\r\nhost: x\r\n\r\n");
+    assert_eq!(status, 200);
+    let weights = text.matches("\npointsman_server_weight{").count();
+    assert_eq!(weights, 100_000);
+    assert!(text.ends_with("server=\"10.1.0.0\",server_port=\"500\"} 0\n"));
+    let (status, _) = server.post("/metrics", "");
+    assert_eq!(status, 405);
 }
 
 #[test]

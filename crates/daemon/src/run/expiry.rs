@@ -9,7 +9,7 @@ use pointsman_director::Reason;
 use tokio::{sync::watch, task::block_in_place, time::sleep};
 
 use super::ended;
-use crate::{api::Shell, balancer::Balancer, plane::Plane};
+use crate::{api::Shell, plane::Plane};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// One part in this many of a processor's time goes into sweeping.
@@ -28,16 +28,21 @@ pub(super) async fn keep<P: Plane>(shell: Arc<Shell<P>>, stopped: watch::Receive
             () = &mut stop => return,
             () = sleep(pause) => {}
         }
-        pause = block_in_place(|| round(&shell.balancer, &mut fullness));
+        pause = block_in_place(|| round(&shell, &mut fullness));
     }
 }
 
 /// One round; returns how long to wait for the next.
-fn round<P: Plane>(balancer: &Balancer<P>, fullness: &mut Fullness) -> Duration {
+fn round<P: Plane>(shell: &Shell<P>, fullness: &mut Fullness) -> Duration {
+    let balancer = &shell.balancer;
     let start = Instant::now();
     match balancer.sweep() {
-        Ok(0) => {}
-        Ok(ended) => tracing::debug!(ended, "connections ended"),
+        Ok(ended) => {
+            shell.rounds.sweeps.note(start, u64::from(ended));
+            if ended != 0 {
+                tracing::debug!(ended, "connections ended");
+            }
+        }
         Err(error) => tracing::error!(%error, "can't end connections"),
     }
     let pause = pause_after(start.elapsed());

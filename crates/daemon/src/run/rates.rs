@@ -28,10 +28,12 @@ pub(super) async fn keep<P: Plane>(shell: Arc<Shell<P>>, stopped: watch::Receive
         let wanted = shell.balancer.setting(Setting::RunEstimation) != 0;
         // Rates that nobody keeps true any more are 0, and what comes meanwhile is no burst.
         let anew = wanted != estimated;
-        if (wanted || anew)
-            && let Err(error) = block_in_place(|| shell.balancer.estimate(anew))
-        {
-            tracing::error!(%error, "can't estimate rates");
+        if wanted || anew {
+            let start = std::time::Instant::now();
+            match block_in_place(|| shell.balancer.estimate(anew)) {
+                Ok(()) => shell.rounds.estimates.note(start, 0),
+                Err(error) => tracing::error!(%error, "can't estimate rates"),
+            }
         }
         estimated = wanted;
     }

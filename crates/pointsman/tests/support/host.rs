@@ -95,7 +95,7 @@ impl Host {
         ip(&self.director, arguments);
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("api.sock")
     }
 
