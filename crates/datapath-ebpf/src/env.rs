@@ -12,7 +12,7 @@ use pointsman_wire::Mac;
 
 use crate::{
     maps::{FIB, TEST, TESTING, TICK, ZERO},
-    seldom::{assure, choose, retire},
+    seldom::{assure, choose, mark, retire},
 };
 
 const AF_INET: u8 = 2;
@@ -137,6 +137,11 @@ impl Env for Kernel {
     #[inline(always)]
     fn choose<T: Tables>(&self, _: &T, _: &mut Scratch, now: u64) -> u32 {
         choose(now)
+    }
+
+    #[inline(always)]
+    fn mark<T: Tables>(&self, _: &T, s: &mut Scratch) -> u32 {
+        mark(s.ingress)
     }
 
     #[inline(always)]

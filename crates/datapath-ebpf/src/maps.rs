@@ -9,9 +9,9 @@ use pointsman_director::{
     Scratch,
     reason::REASONS,
     record::{
-        self, ConnectionRecord, EventRecord, FlowKey, FlowKey4, LinkRecord, ReplyRecord,
-        SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord,
-        Settings, SlotLine, TableLine,
+        self, ConnectionRecord, EventRecord, FlowKey, FlowKey4, LinkRecord, MarkRuleRecord,
+        ReplyRecord, SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey,
+        ServiceRecord, Settings, SlotLine, TableLine,
     },
 };
 
@@ -56,6 +56,9 @@ pub static LINKS: Array<LinkRecord, { record::LINKS as usize }> = Array::new();
 /// What holds for every service.
 #[btf_map]
 pub static SETTINGS: Array<Settings, 1> = Array::new();
+/// Rules that make firewall marks: two sets, one in use.
+#[btf_map]
+pub static MARK_RULES: Array<MarkRuleRecord, { 2 * record::MARK_RULES as usize }> = Array::new();
 /// Verdicts by reason.
 #[btf_map]
 pub static REASON_COUNTS: PerCpuArray<u64, { REASONS }> = PerCpuArray::new();

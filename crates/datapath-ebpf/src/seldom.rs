@@ -8,7 +8,7 @@
 use core::ptr;
 
 use pointsman_director::{
-    begin, connection, persistence,
+    begin, connection, mark, persistence,
     record::{ConnectionRecord, FlowKey},
 };
 
@@ -28,6 +28,17 @@ pub extern "C" fn choose(now: u64) -> u32 {
     };
     // SAFETY: this processor's own copy; the caller hands over the one it has.
     begin::choose(&Maps, &KERNEL, unsafe { &mut *scratch }, now)
+}
+
+/// [`mark::of`] the packet in this processor's scratch.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mark(ingress: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: this processor's own copy, which the caller does not change meanwhile.
+    mark::of(&Maps, &KERNEL, unsafe { &(*scratch).headers }, ingress)
 }
 
 /// [`connection::retire`]; 1 for true.

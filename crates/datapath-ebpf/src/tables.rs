@@ -9,8 +9,9 @@ use aya_ebpf::{
 use pointsman_director::{
     reason::{REASONS, Reason},
     record::{
-        self, ConnectionRecord, FlowKey, LinkRecord, ReplyRecord, SchedulerState, ServerCounts,
-        ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine, TableLine,
+        self, ConnectionRecord, FlowKey, LinkRecord, MarkRuleRecord, ReplyRecord, SchedulerState,
+        ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
+        TableLine,
     },
     tables::{InsertError, Tables},
 };
@@ -204,6 +205,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn scheduler_state(&self, service: u32) -> Option<&SchedulerState> {
         maps::SCHEDULERS.get(service)
+    }
+
+    #[inline(always)]
+    fn mark_rule(&self, place: u32) -> Option<&MarkRuleRecord> {
+        maps::MARK_RULES.get(place)
     }
 
     #[inline(always)]

@@ -3,8 +3,8 @@
 use pointsman_director::{
     control::{Mirror, MirrorError, Records, sum},
     record::{
-        NONE, SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord,
-        Settings, Slot, SlotLine, TableLine, server_flag,
+        MarkRuleRecord, NONE, SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey,
+        ServiceRecord, Settings, Slot, SlotLine, TableLine, server_flag,
     },
 };
 
@@ -54,11 +54,14 @@ impl<'a> MapMirror<'a> {
                 *place = line;
             }
         }
+        let mark_rules = self.maps.mark_rules.iter().map(|element| Ok(element?.1));
+        let mark_rules = mark_rules.collect::<Result<_, Error>>()?;
         let settings = self.maps.settings.get(0)?.unwrap_or(Settings::DEFAULT);
         Ok(Records {
             services,
             servers,
             slots,
+            mark_rules,
             settings,
         })
     }
@@ -169,6 +172,14 @@ impl Mirror for MapMirror<'_> {
 
     fn remove_service(&mut self, key: &ServiceKey) -> Result<(), MirrorError> {
         mirrored(self.maps.services.remove(*key)).map(drop)
+    }
+
+    fn set_mark_rules(
+        &mut self,
+        first: u32,
+        records: &[MarkRuleRecord],
+    ) -> Result<(), MirrorError> {
+        mirrored(self.maps.mark_rules.set_range(first, &mut records.to_vec()))
     }
 
     fn set_settings(&mut self, settings: &Settings) -> Result<(), MirrorError> {

@@ -12,9 +12,9 @@ use aya::{
     programs::{Program, ProgramError, RawTracePoint, SchedClassifier, Xdp},
 };
 use pointsman_director::record::{
-    ConnectionRecord, FlowKey, FlowKey4, LAYOUT, LINKS, LinkRecord, ReplyRecord, SchedulerState,
-    ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
-    TableLine,
+    ConnectionRecord, FlowKey, FlowKey4, LAYOUT, LINKS, LinkRecord, MarkRuleRecord, ReplyRecord,
+    SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings,
+    SlotLine, TableLine,
 };
 use pointsman_linux::bpffs;
 use pointsman_wire::Mac;
@@ -39,6 +39,7 @@ const PINNED: &[&str] = &[
     "STATS",
     "LINKS",
     "SETTINGS",
+    "MARK_RULES",
     "REASON_COUNTS",
     "EVENTS",
 ];
@@ -59,6 +60,7 @@ pub struct Maps {
     pub(crate) stats: TypedMap<u32, ServerStats>,
     pub(crate) links: TypedMap<u32, LinkRecord>,
     pub(crate) settings: TypedMap<u32, Settings>,
+    pub(crate) mark_rules: TypedMap<u32, MarkRuleRecord>,
     pub(crate) reasons: TypedMap<u32, u64>,
     pub(crate) clock: TypedMap<u32, u64>,
     pub(crate) test: TypedMap<u32, u64>,
@@ -334,6 +336,7 @@ impl Maps {
             stats: typed(ebpf, "STATS")?,
             links: typed(ebpf, "LINKS")?,
             settings: typed(ebpf, "SETTINGS")?,
+            mark_rules: typed(ebpf, "MARK_RULES")?,
             reasons: typed(ebpf, "REASON_COUNTS")?,
             clock: typed(ebpf, "CLOCK")?,
             test: typed(ebpf, "TEST")?,

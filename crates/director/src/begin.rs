@@ -54,7 +54,7 @@ pub fn choose<T: Tables, E: Env>(tables: &T, env: &E, s: &mut Scratch, now: u64)
 #[inline(always)]
 fn decide<T: Tables, E: Env>(tables: &T, env: &E, s: &mut Scratch, now: u64) -> Result<(), Reason> {
     let settings = tables.settings().ok_or(Reason::NoService)?;
-    let mark = 0;
+    let mark = s.mark;
     let found = service::find(tables, settings, &s.headers.flow, mark).ok_or(Reason::NoService)?;
     let Found { service, by } = found;
     let mark = if by == By::Mark { mark } else { 0 };

@@ -11,6 +11,7 @@ mod count;
 mod entry;
 mod ledger;
 mod lines;
+mod marks;
 mod mirror;
 mod plan;
 mod rates;
@@ -30,6 +31,7 @@ pub use count::{subtract, sum};
 pub use entry::{ServerEntry, ServiceEntry};
 pub use ledger::{Ledger, ServerAccount, ServiceAccount};
 use lines::Lines;
+use marks::Marks;
 pub use mirror::{Mirror, MirrorError};
 pub use restore::Records;
 use trash::{Removed, Trash};
@@ -95,6 +97,7 @@ pub struct Director {
     /// Which service each server index belongs to, removed servers included.
     owners: HashMap<u32, ServiceId>,
     settings: Settings,
+    marks: Marks,
     sequence: u32,
 }
 
@@ -121,6 +124,7 @@ impl Director {
             table_lines: Lines::new(capacity.table_lines),
             owners: HashMap::new(),
             settings,
+            marks: Marks::default(),
             sequence: 0,
         }
     }
@@ -141,6 +145,7 @@ impl Director {
         mirror: &mut M,
     ) -> Result<(), MirrorError> {
         settings.flags = (settings.flags & !KINDS) | self.kinds();
+        settings.mark_rules = self.settings.mark_rules;
         mirror.set_settings(&settings)?;
         self.settings = settings;
         Ok(())
@@ -243,6 +248,9 @@ impl Director {
             Change::SetTimeouts { tcp, tcp_fin, udp } => {
                 self.set_timeouts(*tcp, *tcp_fin, *udp, mirror)
             }
+            Change::SetMarkRules { rules } => self.set_mark_rules(rules.clone(), mirror),
+            Change::AddMarkRule { rule, number } => self.add_mark_rule(rule, *number, mirror),
+            Change::DeleteMarkRule { number } => self.delete_mark_rule(*number, mirror),
         }
     }
 

@@ -17,6 +17,7 @@ pub mod connection;
 pub mod expiry;
 pub mod forward;
 pub mod headers;
+pub mod mark;
 pub mod persistence;
 pub mod process;
 pub mod reason;

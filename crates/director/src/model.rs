@@ -2,10 +2,17 @@
 //!
 //! These are the words of `ipvsadm`; the records in [`crate::record`] are what they become.
 
+mod mark_rule;
+
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use mark_rule::{
+    Family, INTERFACE_NAME, MarkAction, MarkMatch, MarkRule, MarkRuleView, PortRange, Prefix,
+    WordError,
+};
 
 /// A layer-4 protocol that a virtual service balances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -274,6 +281,24 @@ pub enum Change {
         /// UDP.
         udp: u32,
     },
+    /// Replaces all rules that make firewall marks.
+    SetMarkRules {
+        /// The rules, in order.
+        rules: Vec<MarkRule>,
+    },
+    /// Adds a rule that makes firewall marks.
+    AddMarkRule {
+        /// The rule.
+        rule: MarkRule,
+        /// Its place, from 1; behind all others when absent.
+        #[serde(default)]
+        number: Option<usize>,
+    },
+    /// Deletes a rule that makes firewall marks.
+    DeleteMarkRule {
+        /// Its place, from 1.
+        number: usize,
+    },
 }
 
 /// Why a [`Change`] was refused; the meanings are the kernel's (`net/netfilter/ipvs/ip_vs_ctl.c`).
@@ -307,6 +332,9 @@ pub enum ControlError {
     /// ENOMEM: a table of the data plane is full; the text names it.
     #[error("Memory allocation problem ({0})")]
     NoMemory(String),
+    /// A rule that makes firewall marks is impossible, or not there; the text says what is wrong.
+    #[error("{0}")]
+    MarkRule(String),
     /// Pointsman does not do this yet; the text names it.
     #[error("not yet supported: {0}")]
     NotYet(String),

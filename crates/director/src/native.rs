@@ -4,6 +4,7 @@
 
 pub mod fragments;
 pub mod generate;
+pub mod marks;
 pub mod services;
 
 use std::{
@@ -12,15 +13,17 @@ use std::{
     rc::Rc,
 };
 
+use zerocopy::FromZeros;
+
 use pointsman_wire::{Be16, Ethernet, VlanTag, Wire, ethernet};
 
 use crate::{
     control::{Capacity, Mirror, MirrorError, Records},
     reason::{REASONS, Reason},
     record::{
-        Address, ConnectionRecord, FlowKey, LinkRecord, NextHop, ReplyRecord, SchedulerState,
-        ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, Slot,
-        SlotLine, TableLine, server_flag,
+        Address, ConnectionRecord, FlowKey, LinkRecord, MARK_RULES, MarkRuleRecord, NextHop,
+        ReplyRecord, SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey,
+        ServiceRecord, Settings, Slot, SlotLine, TableLine, server_flag,
     },
     tables::{Env, Frame, InsertError, Tables},
 };
@@ -48,6 +51,7 @@ pub struct NativeTables {
     slots: Vec<SlotLine>,
     table: Vec<TableLine>,
     schedulers: Vec<SchedulerState>,
+    mark_rules: Vec<MarkRuleRecord>,
     verdicts: RefCell<[u64; REASONS]>,
 }
 
@@ -69,6 +73,7 @@ impl NativeTables {
             slots: vec![[Slot::UNUSED; 8]; many(capacity.slot_lines)],
             table: vec![[u16::MAX; 32]; many(capacity.table_lines)],
             schedulers: vec![SchedulerState::default(); many(capacity.services)],
+            mark_rules: vec![MarkRuleRecord::new_zeroed(); many(2 * MARK_RULES)],
             verdicts: RefCell::new([0; REASONS]),
         }
     }
@@ -87,6 +92,7 @@ impl NativeTables {
                 .map(|(index, record)| (index, *record))
                 .collect(),
             slots: self.slots.clone(),
+            mark_rules: self.mark_rules.clone(),
             settings: self.settings,
         }
     }
@@ -176,6 +182,10 @@ impl Tables for NativeTables {
         self.schedulers.get(service as usize)
     }
 
+    fn mark_rule(&self, place: u32) -> Option<&MarkRuleRecord> {
+        self.mark_rules.get(place as usize)
+    }
+
     fn count(&self, reason: Reason) {
         self.verdicts.borrow_mut()[reason as usize] += 1;
     }
@@ -257,6 +267,18 @@ impl Mirror for NativeTables {
 
     fn remove_service(&mut self, key: &ServiceKey) -> Result<(), MirrorError> {
         self.services.remove(key);
+        Ok(())
+    }
+
+    fn set_mark_rules(
+        &mut self,
+        first: u32,
+        records: &[MarkRuleRecord],
+    ) -> Result<(), MirrorError> {
+        for (index, record) in (first..).zip(records) {
+            let at = place(&mut self.mark_rules, index, "mark rules")?;
+            self.mark_rules[at] = *record;
+        }
         Ok(())
     }
 

@@ -39,6 +39,8 @@ pub struct Scratch {
     pub choice: Choice,
     /// Device the packet came in by.
     pub ingress: u32,
+    /// Firewall mark of a packet that no connection knows.
+    pub mark: u32,
     /// Address of the next hop whose link-layer address the kernel has to find.
     pub gateway: Address,
     /// 1 when `gateway` is IPv6.
@@ -243,6 +245,11 @@ fn begin<F: Frame, T: Tables, E: Env>(
     now: u64,
 ) -> Verdict {
     s.ingress = frame.ifindex();
+    s.mark = if settings.flags & settings_flag::MARKS != 0 {
+        env.mark(tables, s)
+    } else {
+        0
+    };
     attempt!(begin::outcome(env.choose(tables, s, now)));
     let Choice {
         server: index,

@@ -12,7 +12,7 @@ use pointsman_wire::Mac;
 use crate::atomic::{Word32, Word64};
 
 /// Version of every layout in this file; part of the pin path.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// An address: four words in network order; IPv4 uses the first.
 pub type Address = [u32; 4];
@@ -523,8 +523,8 @@ pub struct Settings {
     pub flags: u32,
     /// Largest TCP segment size that a forwarded SYN may announce, 0 for no limit.
     pub mss_clamp: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Which rules make firewall marks: their number (low 16 bits), the place of the first.
+    pub mark_rules: u32,
 }
 
 /// Flags of [`Settings::flags`].
@@ -543,7 +543,7 @@ pub mod settings_flag {
     pub const EXPIRE_QUIESCENT: u32 = 32;
     /// `net.ipv4.vs.drop_entry` is at work: sweeps end connections at random.
     pub const DROP_ENTRY: u32 = 64;
-    /// There are rules that make firewall marks.
+    /// Some service is known by a firewall mark: rules that make marks have to be looked at.
     pub const MARKS: u32 = 128;
     /// Some service is for port 21: it also takes its clients' data connections.
     pub const FTP: u32 = 256;
@@ -567,8 +567,91 @@ impl Settings {
         reuse_mode: 1,
         flags: settings_flag::PMTU_DISC,
         mss_clamp: 0,
-        pad: 0,
+        mark_rules: 0,
     };
+}
+
+/// Places for a set of rules that make firewall marks.
+pub const MARK_RULES: u32 = 1024;
+
+/// Ranges of ports in one [`MarkRuleRecord`].
+pub const MARK_PORTS: usize = 4;
+
+/// Ports from `low` to `high`, host order; none when `low` is the higher one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
+#[repr(C)]
+pub struct PortSpan {
+    /// The first.
+    pub low: u16,
+    /// The last.
+    pub high: u16,
+}
+
+impl PortSpan {
+    /// No port.
+    pub const NONE: Self = Self { low: 1, high: 0 };
+    /// Every port.
+    pub const ALL: Self = Self {
+        low: 0,
+        high: u16::MAX,
+    };
+}
+
+/// A rule that makes a firewall mark, or a part of one with many ports: two cache lines, of which
+/// most packets need the first only. Written by the daemon only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)
+)]
+#[repr(C)]
+pub struct MarkRuleRecord {
+    /// Destination, bits that don't count 0.
+    pub destination: Address,
+    /// Bits of the destination that count.
+    pub destination_mask: Address,
+    /// Device it comes in by; 0 for any, [`NONE`] for one that does not exist.
+    pub ifindex: u32,
+    /// IP protocol number, 0 for any.
+    pub protocol: u8,
+    /// Families: 1 for IPv4, 2 for IPv6, 3 for both.
+    pub families: u8,
+    /// See [`mark_flag`].
+    pub flags: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Destination ports.
+    pub ports: [PortSpan; MARK_PORTS],
+    /// Bits of the mark to flip; or how many records to pass over.
+    pub value: u32,
+    /// Bits of the mark to clear before; or how many rules to pass over.
+    pub mask: u32,
+    /// Source, bits that don't count 0.
+    pub source: Address,
+    /// Bits of the source that count.
+    pub source_mask: Address,
+    /// Source ports.
+    pub source_ports: PortSpan,
+    /// What the mark so far must be in the bits of `match_mask`.
+    pub match_value: u32,
+    /// Bits of the mark so far that count.
+    pub match_mask: u32,
+    /// Number of the rule it is of.
+    pub rule: u32,
+    /// Name of the device, filled up with zeroes; all zeroes for any.
+    pub interface: [u8; 16],
+}
+
+/// Flags of [`MarkRuleRecord::flags`].
+pub mod mark_flag {
+    /// The next records are passed over; the mark stays.
+    pub const SKIP: u8 = 1;
+    /// There is more to compare than the first half holds.
+    pub const MORE: u8 = 2;
 }
 
 /// A packet that the daemon has to deal with, in the event ring.
@@ -606,5 +689,6 @@ const _: () = {
     assert!(size_of::<NextHop>() == 24);
     assert!(size_of::<ServerRecord>() == 120);
     assert!(size_of::<ServiceRecord>() == 64);
+    assert!(size_of::<MarkRuleRecord>() == 128);
     assert!(size_of::<SlotLine>() == 64 && size_of::<TableLine>() == 64);
 };

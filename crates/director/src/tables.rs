@@ -8,13 +8,13 @@ use core::ops::Deref;
 use pointsman_wire::{Be16, Wire, checksum::Difference};
 
 use crate::{
-    begin, connection, persistence,
+    begin, connection, mark, persistence,
     process::Scratch,
     reason::Reason,
     record::{
-        Address, ConnectionRecord, FlowKey, LinkRecord, NextHop, ReplyRecord, SchedulerState,
-        ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
-        TableLine,
+        Address, ConnectionRecord, FlowKey, LinkRecord, MarkRuleRecord, NextHop, ReplyRecord,
+        SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord,
+        Settings, SlotLine, TableLine,
     },
 };
 
@@ -129,14 +129,16 @@ pub trait Tables {
     fn table(&self, line: u32) -> Option<&TableLine>;
     /// A service's scheduler state.
     fn scheduler_state(&self, service: u32) -> Option<&SchedulerState>;
+    /// A record of the rules that make firewall marks.
+    fn mark_rule(&self, place: u32) -> Option<&MarkRuleRecord>;
     /// Counts a verdict.
     fn count(&self, reason: Reason);
 }
 
 /// Time, chance, routes, and loops; and what few packets need.
 ///
-/// The latter are [`begin::choose`], [`connection::retire`] and [`persistence::assure`]. The kernel
-/// implements them by functions of their own, which its verifier looks at once instead of on every
+/// The latter are [`begin::choose`], [`mark::of`], [`connection::retire`] and
+/// [`persistence::assure`]. The kernel implements them by functions of their own, which its verifier looks at once instead of on every
 /// path that leads to them.
 pub trait Env: Sized {
     /// Nanoseconds of the monotonic clock; a few milliseconds of grain is enough.
@@ -169,6 +171,12 @@ pub trait Env: Sized {
     #[inline(always)]
     fn choose<T: Tables>(&self, tables: &T, s: &mut Scratch, now: u64) -> u32 {
         begin::choose(tables, self, s, now)
+    }
+
+    /// [`mark::of`].
+    #[inline(always)]
+    fn mark<T: Tables>(&self, tables: &T, s: &mut Scratch) -> u32 {
+        mark::of(tables, self, &s.headers, s.ingress)
     }
 
     /// [`connection::retire`].

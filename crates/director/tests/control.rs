@@ -8,8 +8,8 @@ use bench::{Bench, VIP, VIP6, id, real, rs, rs6, segment, service, web};
 use pointsman_director::{
     Reason,
     model::{
-        Change, ControlError, ForwardingMethod, Protocol, RealServer, ServiceId, TunnelChecksum,
-        TunnelType, VirtualService,
+        Change, ControlError, ForwardingMethod, Protocol, RealServer, TunnelChecksum, TunnelType,
+        VirtualService,
     },
 };
 use pointsman_wire::tcp::{ACK, SYN};
@@ -106,12 +106,6 @@ fn what_is_not_there_yet_is_said() {
     };
     let mut changes = vec![
         with(|s| s.engine = Some("sip".to_owned())),
-        with(|s| {
-            s.id = ServiceId::Mark {
-                mark: 1,
-                ipv6: false,
-            }
-        }),
         with(|s| s.id = id(Protocol::Sctp, VIP, 80)),
     ];
     for scheduler in ["lblc", "lblcr", "dh", "sed", "nq", "fo", "ovf", "twos"] {

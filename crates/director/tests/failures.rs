@@ -11,8 +11,8 @@ use pointsman_director::{
     model::{Change, ControlError, ForwardingMethod, Protocol},
     native::NativeTables,
     record::{
-        ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine, TableLine,
-        counts_flag, settings_flag,
+        MarkRuleRecord, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
+        TableLine, counts_flag, settings_flag,
     },
     tables::Tables,
 };
@@ -70,6 +70,13 @@ impl Mirror for Failing<'_> {
     }
     fn remove_service(&mut self, key: &ServiceKey) -> Result<(), MirrorError> {
         self.call(|tables| tables.remove_service(key))
+    }
+    fn set_mark_rules(
+        &mut self,
+        first: u32,
+        records: &[MarkRuleRecord],
+    ) -> Result<(), MirrorError> {
+        self.call(|tables| tables.set_mark_rules(first, records))
     }
     fn set_settings(&mut self, settings: &Settings) -> Result<(), MirrorError> {
         self.call(|tables| tables.set_settings(settings))

@@ -1,12 +1,13 @@
 //! What generated packets meet: the director on native tables takes any number of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_director::{
     Action, Reason, Scratch,
     native::{
         NativeEnv, NativeFrame, NativeTables,
         generate::{Generator, LONGEST, SHORTEST},
+        marks::MARK_SERVICES,
         services::{CAPACITY, configure, link, services},
     },
     process,
@@ -51,9 +52,26 @@ fn a_seed_gives_the_same_frames() {
 #[test]
 fn every_service_is_configured() {
     let tables = tables();
-    assert_eq!(tables.services.len(), services().count());
-    assert_eq!(tables.services.len(), 168);
-    assert!(tables.services.values().all(|service| service.count == 4));
+    assert_eq!(services().count(), 168);
+    assert_eq!(tables.services.len(), 168 + MARK_SERVICES);
+    let of_marks = tables.services.iter().filter(|(key, _)| key.protocol == 0);
+    assert_eq!(of_marks.count(), MARK_SERVICES);
+    assert!(tables.services.values().all(|service| service.count >= 3));
+}
+
+#[test]
+fn frames_meet_services_of_marks() {
+    let tables = tables();
+    let env = NativeEnv::default();
+    env.now.set(1_000_000_000);
+    let mut scratch = Scratch::default();
+    for bytes in Generator::new(1).take(5_000) {
+        let mut frame = NativeFrame::new(bytes, IFINDEX);
+        process(&mut frame, &tables, &env, &mut scratch);
+    }
+    let connections = tables.connections.borrow();
+    let met: BTreeSet<u32> = connections.values().map(|found| found.mark).collect();
+    assert_eq!(met, BTreeSet::from([0, 1, 2, 3]));
 }
 
 #[test]

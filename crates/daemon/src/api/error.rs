@@ -108,9 +108,10 @@ fn status_of(cause: &ControlError) -> StatusCode {
         ControlError::NoSuchService
         | ControlError::ServiceNotDefined
         | ControlError::NoSuchDestination => StatusCode::NOT_FOUND,
-        ControlError::SchedulerNotFound | ControlError::Invalid | ControlError::Range => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        ControlError::SchedulerNotFound
+        | ControlError::Invalid
+        | ControlError::Range
+        | ControlError::MarkRule(_) => StatusCode::UNPROCESSABLE_ENTITY,
         ControlError::NoMemory(_) => StatusCode::INSUFFICIENT_STORAGE,
         ControlError::NotYet(_) => StatusCode::NOT_IMPLEMENTED,
         ControlError::DataPlane(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -8,6 +8,7 @@ use pointsman_director::{
     model::{Change, ForwardingMethod, RealServer},
     native::{
         generate::Chance,
+        marks,
         services::{Service, TUNNEL_SOURCE, TUNNEL_SOURCE6, hop, services},
     },
     record::{NextHop, Settings, hop_flag, settings_flag},
@@ -34,7 +35,7 @@ pub fn choose(chance: &mut Chance, settings: &Settings, tight: bool) -> Step {
     let id = service.id();
     let servers: Vec<RealServer> = service.servers().collect();
     let server = chance.one(&servers).clone();
-    match chance.below(10) {
+    match chance.below(11) {
         0 | 1 => Step::Apply(vec![Change::EditServer {
             id,
             server: RealServer {
@@ -69,6 +70,9 @@ pub fn choose(chance: &mut Chance, settings: &Settings, tight: bool) -> Step {
             Step::Apply(vec![Change::EditService { service: config }])
         }
         8 => Step::Collect,
+        9 => Step::Apply(vec![Change::SetMarkRules {
+            rules: marks::rules(chance),
+        }]),
         _ => {
             let mut settings = *settings;
             settings.epoch += 1;

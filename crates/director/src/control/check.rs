@@ -14,6 +14,7 @@ use crate::{
 /// Flags that say which kinds of services there are.
 pub(super) const KINDS: u32 = settings_flag::ANY_PORT
     | settings_flag::FTP
+    | settings_flag::MARKS
     | settings_flag::SERVES_IPV4
     | settings_flag::SERVES_IPV6;
 
@@ -24,16 +25,17 @@ pub(super) fn kind_of(id: &ServiceId) -> u32 {
     } else {
         settings_flag::SERVES_IPV4
     };
-    let port = match id {
+    let kind = match id {
         ServiceId::Address { port: 0, .. } => settings_flag::ANY_PORT,
         ServiceId::Address {
             port: FTP_PORT,
             protocol: Protocol::Tcp,
             ..
         } => settings_flag::FTP,
-        ServiceId::Address { .. } | ServiceId::Mark { .. } => 0,
+        ServiceId::Address { .. } => 0,
+        ServiceId::Mark { .. } => settings_flag::MARKS,
     };
-    family | port
+    family | kind
 }
 
 pub(super) fn full(what: &str, flag: &str) -> ControlError {
@@ -48,14 +50,14 @@ pub(super) fn check_service(config: &VirtualService) -> Result<Scheduler, Contro
     let scheduler =
         Scheduler::from_name(&config.scheduler).ok_or(ControlError::SchedulerNotFound)?;
     match config.id {
-        ServiceId::Mark { .. } => return not_yet("firewall-mark services"),
+        ServiceId::Mark { mark: 0, .. } => return Err(ControlError::Invalid),
         ServiceId::Address {
             protocol: Protocol::Sctp,
             ..
         } => {
             return not_yet("SCTP services");
         }
-        ServiceId::Address { .. } => {}
+        ServiceId::Address { .. } | ServiceId::Mark { .. } => {}
     }
     if !scheduler.is_supported() {
         return not_yet(&format!("scheduler {}", scheduler.name()));

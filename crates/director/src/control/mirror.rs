@@ -2,7 +2,10 @@
 
 use crate::{
     model::ControlError,
-    record::{ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine, TableLine},
+    record::{
+        MarkRuleRecord, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
+        TableLine,
+    },
 };
 
 /// Where records go: maps of the kernel, or native tables.
@@ -27,6 +30,9 @@ pub trait Mirror {
     fn set_service(&mut self, key: &ServiceKey, record: &ServiceRecord) -> Result<(), MirrorError>;
     /// Removes a service.
     fn remove_service(&mut self, key: &ServiceKey) -> Result<(), MirrorError>;
+    /// Writes records of rules that make firewall marks.
+    fn set_mark_rules(&mut self, first: u32, records: &[MarkRuleRecord])
+    -> Result<(), MirrorError>;
     /// Writes the settings.
     fn set_settings(&mut self, settings: &Settings) -> Result<(), MirrorError>;
 }

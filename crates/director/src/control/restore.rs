@@ -12,8 +12,8 @@ use crate::{
         VirtualService,
     },
     record::{
-        NONE, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine, method,
-        server_flag, service_flag,
+        MarkRuleRecord, NONE, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings,
+        SlotLine, method, server_flag, service_flag,
     },
     schedule::Scheduler,
 };
@@ -27,6 +27,8 @@ pub struct Records {
     pub servers: Vec<(u32, ServerRecord)>,
     /// All lines of slots.
     pub slots: Vec<SlotLine>,
+    /// All records of rules that make firewall marks.
+    pub mark_rules: Vec<MarkRuleRecord>,
     /// What holds for every service.
     pub settings: Settings,
 }
@@ -49,6 +51,7 @@ impl Director {
             counted.insert(*index, mirror.stats(*index)?);
         }
         let mut director = Self::new(capacity, records.settings);
+        director.restore_marks(&records.mark_rules)?;
         let mut servers: HashMap<u32, ServerRecord> = records.servers.iter().copied().collect();
         for (key, record) in &records.services {
             director.restore_service(key, record, &records.slots, &mut servers, &counted)?;

@@ -294,7 +294,7 @@ pub fn hop(request: &HopRequest, ifindex: u32) -> NextHop {
 pub fn configure<M: Mirror>(mirror: &mut M, ifindex: u32) -> Result<Director, ControlError> {
     let mut director = Director::new(CAPACITY, Settings::DEFAULT);
     director.set_settings(Settings::DEFAULT, mirror)?;
-    for change in changes() {
+    for change in changes().into_iter().chain(super::marks::changes()) {
         director.apply(&change, mirror)?;
     }
     let requests: Vec<HopRequest> = director.hops().collect();

@@ -9,8 +9,8 @@ use pointsman_director::{
     Reason,
     control::{Mirror, MirrorError, Records},
     record::{
-        ConnectionRecord, FlowKey, ServerCounts, ServerRecord, ServerStats, ServiceKey,
-        ServiceRecord, Settings, SlotLine, TableLine,
+        ConnectionRecord, FlowKey, MarkRuleRecord, ServerCounts, ServerRecord, ServerStats,
+        ServiceKey, ServiceRecord, Settings, SlotLine, TableLine,
     },
 };
 use pointsman_wire::Mac;
@@ -62,6 +62,9 @@ impl Mirror for Guard<'_> {
     }
     fn remove_service(&mut self, key: &ServiceKey) -> Result<(), MirrorError> {
         self.0.remove(key);
+        Ok(())
+    }
+    fn set_mark_rules(&mut self, _: u32, _: &[MarkRuleRecord]) -> Result<(), MirrorError> {
         Ok(())
     }
     fn set_settings(&mut self, _: &Settings) -> Result<(), MirrorError> {
