@@ -52,7 +52,7 @@ use crate::{
     plane::Plane,
     rounds::Rounds,
     settings::{Given, SettingView},
-    status::{InterfaceStatus, Status, TableStatus, VerdictCount},
+    status::{InterfaceStatus, StateReport, Status, TableStatus, VerdictCount},
 };
 
 /// Bytes of a request's body: room for some hundred thousand changes.
@@ -84,6 +84,8 @@ pub struct Shell<P> {
     pub answers: Mutex<AnswerCounts>,
     /// How regular work goes.
     pub rounds: Rounds,
+    /// How things are with the state file.
+    pub state: Mutex<StateReport>,
 }
 
 /// What became of `POST /v1/changes`.
@@ -235,6 +237,8 @@ async fn verdicts<P: Plane>(State(shell): Shared<P>) -> Result<Json<Vec<VerdictC
 async fn status<P: Plane>(State(shell): Shared<P>) -> Result<Json<Status>, ApiError> {
     blocking(move || {
         let facts = &shell.facts;
+        let state = shell.state.lock();
+        let state = state.unwrap_or_else(PoisonError::into_inner).view();
         let answers = *shell.answers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Json(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -247,6 +251,7 @@ async fn status<P: Plane>(State(shell): Shared<P>) -> Result<Json<Status>, ApiEr
                 used: shell.balancer.connections_used()?,
             },
             answers,
+            state,
         }))
     })
     .await

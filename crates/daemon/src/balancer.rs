@@ -28,6 +28,7 @@ use crate::{
     hops::Way,
     plane::{Flow, Plane, PlaneError},
     settings::{Given, RunningSettings},
+    state::{SavedService, SavedState},
 };
 
 /// Changes applied before somebody else gets a turn.
@@ -92,6 +93,8 @@ pub struct Balancer<P> {
     plane: RwLock<P>,
     /// Something about real servers changed, so next hops have to be looked at.
     pub changed: Notify,
+    /// Something changed that outlives the daemon.
+    pub unsaved: Notify,
 }
 
 impl<P: Plane> Balancer<P> {
@@ -105,6 +108,7 @@ impl<P: Plane> Balancer<P> {
             }),
             plane: RwLock::new(plane),
             changed: Notify::new(),
+            unsaved: Notify::new(),
         }
     }
 
@@ -150,6 +154,7 @@ impl<P: Plane> Balancer<P> {
         }
         if !changes.is_empty() {
             self.changed.notify_one();
+            self.unsaved.notify_one();
         }
         refusals
     }
@@ -211,13 +216,7 @@ impl<P: Plane> Balancer<P> {
 
     /// The timeouts of `--set`.
     pub fn timeouts(&self) -> TimeoutsView {
-        let state = self.state();
-        let settings = state.director.settings();
-        TimeoutsView {
-            tcp: settings.tcp_timeouts[usize::from(state::ESTABLISHED)],
-            tcp_fin: settings.tcp_timeouts[usize::from(state::FIN_WAIT)],
-            udp: settings.udp_timeout,
-        }
+        timeouts(self.state().director.settings())
     }
 
     /// How often each verdict was given.
@@ -370,7 +369,29 @@ impl<P: Plane> Balancer<P> {
         let mut state = self.state();
         let settings = state.settings.with(given)?;
         self.follow(&mut state, settings)?;
+        self.unsaved.notify_one();
         Ok(state.settings.clone())
+    }
+
+    /// What outlives the daemon, but for the data plane that it belongs to.
+    pub fn saved_state(&self) -> SavedState {
+        let state = self.state();
+        let services = state.director.services().map(|service| {
+            let newest_first = service.servers().map(|server| server.config().clone());
+            let mut servers: Vec<_> = newest_first.collect();
+            servers.reverse();
+            SavedService {
+                service: service.config().clone(),
+                servers,
+            }
+        });
+        SavedState {
+            timeouts: Some(timeouts(state.director.settings())),
+            settings: state.settings.given().clone(),
+            services: services.collect(),
+            plane: None,
+            ledger: state.director.ledger(),
+        }
     }
 
     /// Has `drop_entry` follow memory that is short or not; what is news.
@@ -428,6 +449,14 @@ impl<P: Plane> Balancer<P> {
         self.state().director.services().any(|service| {
             matches!(service.config().id, ServiceId::Address { address: of, .. } if of == address)
         })
+    }
+}
+
+fn timeouts(settings: &Settings) -> TimeoutsView {
+    TimeoutsView {
+        tcp: settings.tcp_timeouts[usize::from(state::ESTABLISHED)],
+        tcp_fin: settings.tcp_timeouts[usize::from(state::FIN_WAIT)],
+        udp: settings.udp_timeout,
     }
 }
 

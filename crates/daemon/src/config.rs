@@ -27,6 +27,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Leave programs, maps and neighbours in place when stopped.
     pub keep: bool,
+    /// The state file, if state is kept.
+    pub state: Option<PathBuf>,
     /// Settings of the command line, which win over those that an earlier run was given.
     pub settings: Given,
 }

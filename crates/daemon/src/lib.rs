@@ -17,6 +17,7 @@ pub mod rounds;
 pub mod run;
 pub mod settings;
 pub mod socket;
+pub mod state;
 pub mod status;
 
 pub use config::Config;

@@ -6,6 +6,7 @@ mod interfaces;
 mod metrics;
 mod packets;
 mod rates;
+mod state;
 mod ways;
 
 use std::{
@@ -17,16 +18,21 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
-use pointsman_datapath::{Datapath, DetachReport, Origin};
-use pointsman_director::{control::Director, record::Settings};
+use pointsman_datapath::{Datapath, DetachReport, Options, Origin};
+use pointsman_director::{
+    control::Director,
+    record::{Settings, settings_flag},
+};
 use pointsman_linux::netlink::{Monitor, Netlink};
 use tokio::{
     net::UnixListener,
     runtime::Builder,
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
-    task::JoinSet,
+    task::{JoinSet, block_in_place},
 };
+
+use state::{Kept, Saver};
 
 use crate::{
     api::{self, Facts, Shell},
@@ -34,7 +40,7 @@ use crate::{
     config::{Config, neighbours_file},
     hops::{Keeper, Neighbours},
     rounds::Rounds,
-    settings::{Given, RunningSettings},
+    settings::RunningSettings,
     socket::{self, Socket},
     status::{InterfaceStatus, origin_name},
 };
@@ -81,6 +87,7 @@ struct Opened {
     datapath: Datapath,
     director: Director,
     settings: RunningSettings,
+    kept: Kept,
     origin: Origin,
     lock: Flock<File>,
 }
@@ -88,21 +95,25 @@ struct Opened {
 impl Opened {
     fn new(config: &Config) -> Result<Self> {
         let pin_dir = &config.datapath.pin_dir;
-        let settings = RunningSettings::new(Given::new(), &config.settings)?;
-        let (mut datapath, origin) = Datapath::open(&config.datapath)?;
+        let mut kept = Kept::load(config.state.as_deref())?;
+        let (mut datapath, origin) = open(&config.datapath)?;
         // From here on a failure must not leave fresh pins behind.
         let mut opened = || -> Result<_> {
             let lock = lock_pins(pin_dir)?;
-            let director = director(config, &datapath, origin, &settings)?;
+            let mut director = director(config, &datapath, origin)?;
+            kept.restore(&mut director, &datapath, origin)?;
+            let settings = RunningSettings::new(kept.saved.settings.clone(), &config.settings)?;
+            configure(&mut director, &settings, &datapath)?;
             let interfaces = interfaces::choose(&config.interfaces)?;
             datapath.attach(&interfaces, config.hook)?;
-            Ok((lock, director))
+            Ok((lock, director, settings))
         };
         match opened() {
-            Ok((lock, director)) => Ok(Self {
+            Ok((lock, director, settings)) => Ok(Self {
                 datapath,
                 director,
                 settings,
+                kept,
                 origin,
                 lock,
             }),
@@ -173,12 +184,17 @@ impl Opened {
         let monitor = Monitor::new().context("watching routes and neighbours")?;
         let attached = attachments.iter().map(|a| a.ifindex).collect();
         let mut keeper = Keeper::new(&neighbours_file(&config.socket), attached)?;
+        let (saver, report) = self.kept.saver(&self.datapath)?;
         let shell = Arc::new(Shell {
             balancer: Balancer::new(self.director, self.settings, self.datapath),
             facts,
             answers: Mutex::default(),
             rounds: Rounds::default(),
+            state: Mutex::new(report),
         });
+        // What the ledger says was counted before is no traffic of the first two seconds.
+        shell.balancer.estimate(true)?;
+        shell.balancer.unsaved.notify_one();
         keeper.update(&shell.balancer);
         let listener = UnixListener::from_std(listener).context("listening")?;
         let unresolved = Arc::new(Notify::new());
@@ -197,6 +213,10 @@ impl Opened {
             }
         });
         tasks.spawn(expiry::keep(Arc::clone(&shell), stopped.clone()));
+        let saver = saver.map(Arc::new);
+        if let Some(saver) = &saver {
+            tasks.spawn(Arc::clone(saver).keep(Arc::clone(&shell), stopped.clone()));
+        }
         tasks.spawn(defence::keep(Arc::clone(&shell), stopped.clone()));
         tasks.spawn(rates::keep(Arc::clone(&shell), stopped.clone()));
         if let Some(listener) = metrics {
@@ -225,6 +245,8 @@ impl Opened {
         let tasks = Tasks {
             tasks,
             stop,
+            saver,
+            shell,
             _lock: self.lock,
         };
         Ok((tasks, keeper))
@@ -241,6 +263,8 @@ async fn ended(mut stopped: watch::Receiver<()>) {
 struct Tasks {
     tasks: JoinSet<()>,
     stop: watch::Sender<()>,
+    saver: Option<Arc<Saver>>,
+    shell: Arc<Shell<Datapath>>,
     /// On the pins, until all of them have ended.
     _lock: Flock<File>,
 }
@@ -249,19 +273,18 @@ impl Tasks {
     async fn stop(mut self, keeper: tokio::task::JoinHandle<Keeper>) -> Option<Keeper> {
         drop(self.stop);
         while self.tasks.join_next().await.is_some() {}
+        if let Some(saver) = self.saver {
+            // Nobody changes anything any more.
+            block_in_place(|| saver.save(&self.shell));
+        }
         keeper.await.ok()
     }
 }
 
-fn director(
-    config: &Config,
-    datapath: &Datapath,
-    origin: Origin,
-    settings: &RunningSettings,
-) -> Result<Director> {
+fn director(config: &Config, datapath: &Datapath, origin: Origin) -> Result<Director> {
     let capacity = datapath.capacity();
     let mut mirror = datapath.mirror();
-    let mut director = match origin {
+    Ok(match origin {
         Origin::Fresh => Director::new(capacity, Settings::DEFAULT),
         Origin::TakenOver => {
             if capacity != config.datapath.capacity
@@ -274,10 +297,32 @@ fn director(
             Director::restore(capacity, &datapath.records()?, &mut mirror)
                 .context("taking over what is pinned; `pointsman detach` starts afresh")?
         }
-    };
-    let record = settings.values().apply(*director.settings());
-    director.set_settings(record, &mut mirror)?;
-    Ok(director)
+    })
+}
+
+/// Says in the records what holds, and that they are whole.
+fn configure(
+    director: &mut Director,
+    settings: &RunningSettings,
+    datapath: &Datapath,
+) -> Result<()> {
+    let mut record = settings.values().apply(*director.settings());
+    record.flags |= settings_flag::CONFIGURED;
+    Ok(director.set_settings(record, &mut datapath.mirror())?)
+}
+
+/// Opens the data plane. What a daemon left pinned that died before it had written all that it was to
+/// begin with is not taken over.
+fn open(options: &Options) -> Result<(Datapath, Origin)> {
+    let (datapath, origin) = Datapath::open(options)?;
+    if origin == Origin::Fresh || datapath.settings()?.flags & settings_flag::CONFIGURED != 0 {
+        return Ok((datapath, origin));
+    }
+    let _lock = lock_pins(&options.pin_dir)?;
+    tracing::warn!("the daemon before did not get ready: starting afresh");
+    drop(datapath);
+    Datapath::detach(&options.pin_dir).context("removing what a cut short start left")?;
+    Ok(Datapath::open(options)?)
 }
 
 /// Makes sure that no other daemon works with these pins.

@@ -1,5 +1,7 @@
 //! How the daemon is, for people and monitors.
 
+use std::time::Instant;
+
 use pointsman_datapath::{Attachment, Origin};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,51 @@ pub struct Status {
     pub connections: TableStatus,
     /// ICMP answers.
     pub answers: AnswerCounts,
+    /// The state file.
+    pub state: StateStatus,
+}
+
+/// The state file, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StateStatus {
+    /// Where it is; `null` when nothing is kept.
+    pub path: Option<String>,
+    /// Seconds since it was written; `null` before the first time.
+    pub saved_ago: Option<u64>,
+    /// Why it could not be written the last time.
+    pub error: Option<String>,
+    /// Why what was there at the start was refused, and where it is now.
+    pub damage: Option<String>,
+    /// Files that were set aside, ever.
+    pub aside: Vec<String>,
+}
+
+/// The state file, as the daemon knows it.
+#[derive(Debug, Clone, Default)]
+pub struct StateReport {
+    /// Where it is.
+    pub path: Option<String>,
+    /// When it was written.
+    pub saved: Option<Instant>,
+    /// Why it could not be written the last time.
+    pub error: Option<String>,
+    /// Why what was there at the start was refused, and where it is now.
+    pub damage: Option<String>,
+    /// Files that were set aside, ever.
+    pub aside: Vec<String>,
+}
+
+impl StateReport {
+    /// For people and programs.
+    pub fn view(&self) -> StateStatus {
+        StateStatus {
+            path: self.path.clone(),
+            saved_ago: self.saved.map(|saved| saved.elapsed().as_secs()),
+            error: self.error.clone(),
+            damage: self.damage.clone(),
+            aside: self.aside.clone(),
+        }
+    }
 }
 
 /// An attached interface.

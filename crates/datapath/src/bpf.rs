@@ -330,7 +330,21 @@ pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
 ///
 /// The errno of `BPF_OBJ_GET_INFO_BY_FD`.
 pub fn map_shape(map: BorrowedFd<'_>) -> io::Result<(u32, u32, u32)> {
-    // struct bpf_map_info: type, id, key_size, value_size, max_entries, ...
+    let info = map_info(map)?;
+    Ok((info[2], info[3], info[4]))
+}
+
+/// The kernel's number of a map; none that is given back returns before all others were given.
+///
+/// # Errors
+///
+/// The errno of `BPF_OBJ_GET_INFO_BY_FD`.
+pub fn map_id(map: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(map_info(map)?[1])
+}
+
+/// `struct bpf_map_info`: type, id, key_size, value_size, max_entries, ...
+fn map_info(map: BorrowedFd<'_>) -> io::Result<[u32; 32]> {
     let mut info = [0u32; 32];
     let mut get = GetInfo {
         fd: map.as_raw_fd() as u32,
@@ -338,7 +352,7 @@ pub fn map_shape(map: BorrowedFd<'_>) -> io::Result<(u32, u32, u32)> {
         info: info.as_mut_ptr() as u64,
     };
     call(GET_INFO, &mut get)?;
-    Ok((info[2], info[3], info[4]))
+    Ok(info)
 }
 
 #[repr(C)]

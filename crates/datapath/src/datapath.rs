@@ -72,6 +72,24 @@ impl Datapath {
         }
     }
 
+    /// What tells these maps from all others of this boot.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say.
+    pub fn id(&self) -> Result<u32, Error> {
+        self.object.maps.settings.id()
+    }
+
+    /// What holds for every service.
+    ///
+    /// # Errors
+    ///
+    /// When the map can't be read.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        Ok(self.object.maps.settings.get(0)?.unwrap_or_default())
+    }
+
     /// Room for connections of one family.
     pub fn connection_room(&self) -> u32 {
         self.object.maps.conn4.room()

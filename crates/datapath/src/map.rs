@@ -57,6 +57,15 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
         })
     }
 
+    /// The kernel's number of the map.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say.
+    pub fn id(&self) -> Result<u32, Error> {
+        bpf::map_id(self.fd()).map_err(self.failed("info"))
+    }
+
     /// The most elements it holds.
     pub fn room(&self) -> u32 {
         self.room

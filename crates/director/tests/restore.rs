@@ -8,7 +8,7 @@ use bench::{Bench, CAPACITY, CLIENT, CLIENT_MAC, CLIENT6, DIRECTOR_MAC, VIP, VIP
 use history::{change, listing, tables};
 use pointsman_director::{
     Reason,
-    control::{Director, Records},
+    control::{Director, Mirror, Records, ServerAccount},
     model::Change,
     record::{NONE, SlotLine, server_flag},
     tables::Tables,
@@ -180,4 +180,90 @@ fn a_revived_server_counts_on_after_a_restart() {
         Reason::Direct
     );
     assert_eq!(bench.counts(rs(1)), (1, 0));
+}
+
+/// What an operator sees of every counter.
+fn counters(bench: &mut Bench) -> String {
+    let mut text = String::new();
+    for service in bench.director.services() {
+        let servers = service.servers().map(|server| {
+            let counted = bench.tables.stats(server.index()).expect("in range");
+            (
+                server.config().address,
+                server.config().port,
+                server.since_zero(counted),
+            )
+        });
+        let servers: Vec<_> = servers.collect();
+        text += &format!("{} {:?} {servers:?}\n", service.config().id, service.past());
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn counters_go_on_by_the_ledger(
+        before in prop::collection::vec((change(), any::<bool>()), 1..60),
+        after in prop::collection::vec((change(), any::<bool>()), 1..30),
+    ) {
+        let mut original = Bench::new();
+        let mut restored = Bench::new();
+        let mut first = 1000;
+        let mut live = |bench: &mut [&mut Bench], steps: &[(Change, bool)]| {
+            for (change, traffic) in steps {
+                for bench in bench.iter_mut() {
+                    // Refusals are compared elsewhere.
+                    let _ = bench.apply(change);
+                    if *traffic {
+                        frames(first).for_each(|frame| drop(bench.send(&frame)));
+                    }
+                }
+                first += 10;
+            }
+        };
+        live(&mut [&mut original, &mut restored], &before);
+        let ledger = serde_json::to_string(&restored.director.ledger()).expect("plain data");
+        restore(&mut restored);
+        let ledger = serde_json::from_str(&ledger).expect("as written");
+        restored.director.restore_ledger(&ledger, &mut restored.tables).expect("native tables");
+        prop_assert_eq!(counters(&mut original), counters(&mut restored));
+        prop_assert_eq!(original.director.ledger(), restored.director.ledger());
+        live(&mut [&mut original, &mut restored], &after);
+        prop_assert_eq!(counters(&mut original), counters(&mut restored));
+    }
+}
+
+#[test]
+fn a_ledger_of_other_records_changes_nothing() {
+    let mut bench = Bench::balanced("rr", &[1]);
+    bench.send(&frames(1000).next().expect("a frame"));
+    bench.apply(&Change::Zero { id: None }).expect("works");
+    let mut ledger = bench.director.ledger();
+    let account = ledger.servers[0].clone();
+    restore(&mut bench);
+    let totals = counters(&mut bench);
+    for change in [
+        |account: &mut ServerAccount| account.index += 1,
+        |account: &mut ServerAccount| account.sequence += 1,
+        // More than was ever counted.
+        |account: &mut ServerAccount| account.zero.in_packets += 1,
+    ] {
+        ledger.servers[0] = account.clone();
+        change(&mut ledger.servers[0]);
+        let tables = &mut bench.tables;
+        bench
+            .director
+            .restore_ledger(&ledger, tables)
+            .expect("works");
+        assert_eq!(counters(&mut bench), totals);
+    }
+    ledger.servers[0] = account;
+    let tables = &mut bench.tables;
+    bench
+        .director
+        .restore_ledger(&ledger, tables)
+        .expect("works");
+    assert_ne!(counters(&mut bench), totals);
 }

@@ -119,6 +119,13 @@ pub(crate) struct RunOptions {
     /// [default: on the API's socket only]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// File that keeps services, servers, timeouts and changed settings for the next run
+    /// [default: /var/lib/pointsman/state.json; with another --socket, none]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_state")]
+    pub(crate) state: Option<PathBuf>,
+    /// Keep nothing for the next run, and begin without services
+    #[arg(long)]
+    pub(crate) no_state: bool,
     /// Leave forwarding in place when stopped
     #[arg(long)]
     pub(crate) keep: bool,

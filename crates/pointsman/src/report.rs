@@ -69,6 +69,22 @@ fn status_text(status: &Status) -> String {
         );
     }
     let _ = writeln!(text, "pins         {}", status.pin_dir);
+    let state = &status.state;
+    let _ = match (&state.path, state.saved_ago) {
+        (None, _) => writeln!(text, "state        not kept"),
+        (Some(path), None) => writeln!(text, "state        {path}, not written yet"),
+        (Some(path), Some(ago)) => {
+            writeln!(text, "state        {path}, written {} ago", duration(ago))
+        }
+    };
+    for (what, why) in [("DAMAGED", &state.damage), ("NOT SAVED", &state.error)] {
+        if let Some(why) = why {
+            let _ = writeln!(text, "{what:<13}{why}");
+        }
+    }
+    for path in &state.aside {
+        let _ = writeln!(text, "set aside    {path}");
+    }
     text
 }
 

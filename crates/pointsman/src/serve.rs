@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use pointsman_daemon::config::Config;
+use pointsman_daemon::{
+    config::{Config, DEFAULT_SOCKET},
+    state::DEFAULT_FILE,
+};
 use pointsman_datapath::Options;
 use pointsman_director::control::Capacity;
 use tracing_subscriber::EnvFilter;
@@ -19,6 +22,10 @@ const LOG_VARIABLE: &str = "POINTSMAN_LOG";
 pub(crate) fn run(options: RunOptions, socket: PathBuf) -> Result<()> {
     need_root("run")?;
     start_log();
+    // A laboratory's daemon must not find the host's services.
+    let is_usual = socket == Path::new(DEFAULT_SOCKET);
+    let usual = (is_usual && !options.no_state).then(|| DEFAULT_FILE.into());
+    let state = options.state.or(usual);
     let config = Config {
         interfaces: options.interfaces,
         hook: options.hook,
@@ -35,6 +42,7 @@ pub(crate) fn run(options: RunOptions, socket: PathBuf) -> Result<()> {
         socket,
         metrics: options.metrics,
         keep: options.keep,
+        state,
         settings: options.settings.given,
     };
     pointsman_daemon::run(&config)

@@ -56,6 +56,7 @@ impl Server {
             },
             answers: Mutex::default(),
             rounds: Default::default(),
+            state: Mutex::default(),
         });
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("api.sock");

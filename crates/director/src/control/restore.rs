@@ -47,7 +47,11 @@ impl Director {
     ) -> Result<Self, MirrorError> {
         // What was counted before is no traffic of the first two seconds.
         let mut counted = HashMap::with_capacity(records.servers.len());
-        for (index, _) in &records.servers {
+        for (index, _) in records
+            .servers
+            .iter()
+            .filter(|(index, _)| *index < capacity.servers)
+        {
             counted.insert(*index, mirror.stats(*index)?);
         }
         let mut director = Self::new(capacity, records.settings);

@@ -95,6 +95,11 @@ impl Host {
         ip(&self.director, arguments);
     }
 
+    /// A place for files that goes with the host.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("api.sock")
     }
