@@ -32,6 +32,7 @@ verbs:
   fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
   guest        run a program under Debian's 6.1 kernel in qemu (`guest --help`)
   guest-test   the programs against the native director in that guest
+  golden       record anew what the real ipvsadm says, in that guest (`[NAME...]`)
   guest-cost   instructions per packet of kernel and XDP directors in that guest
 ";
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Some("fuzz") => done(fuzz::main(&rest)),
         Some("guest") => guest::main(rest),
         Some("guest-test") => guest::test::main(rest),
+        Some("golden") => guest::golden::main(rest),
         Some("guest-cost") => guest::cost::main(rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

@@ -52,10 +52,13 @@ const MODULES: &[&str] = &[
 const MERGED: &[&str] = &["bin", "lib", "lib64", "sbin"];
 
 /// Programs that need not be on the host: the packages to unpack for each.
-const PROGRAM_PACKAGES: &[(&str, &[&str])] = &[(
-    "ipvsadm",
-    &["ipvsadm", "libnl-3-200", "libnl-genl-3-200", "libpopt0"],
-)];
+const PROGRAM_PACKAGES: &[(&str, &[&str])] = &[
+    ("ipvsadm", IPVSADM_PACKAGES),
+    ("ipvsadm-save", IPVSADM_PACKAGES),
+    ("ipvsadm-restore", IPVSADM_PACKAGES),
+];
+
+const IPVSADM_PACKAGES: &[&str] = &["ipvsadm", "libnl-3-200", "libnl-genl-3-200", "libpopt0"];
 
 const SEARCH_PATH: &[&str] = &[
     "/usr/local/sbin",
@@ -149,7 +152,7 @@ impl Initramfs {
         } else if let Some((_, packages)) =
             PROGRAM_PACKAGES.iter().find(|(known, _)| *known == name)
         {
-            let root = unpacked_packages(name, packages, cache)?;
+            let root = unpacked_packages(packages, cache)?;
             let path = SEARCH_PATH
                 .iter()
                 .map(|directory| root.join(directory.trim_start_matches('/')).join(name))
@@ -370,7 +373,8 @@ fn libraries(program: &Path, root: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn unpacked_packages(name: &str, packages: &[&str], cache: &Path) -> Result<PathBuf> {
+fn unpacked_packages(packages: &[&str], cache: &Path) -> Result<PathBuf> {
+    let name = packages.first().context("a program of no package")?;
     let root = cache.join("program").join(name);
     if root.exists() {
         return Ok(root);
