@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         atomic::{AtomicU32, Ordering},
@@ -112,12 +112,17 @@ impl Host {
 
     /// Starts the daemon and waits until it is ready.
     pub(crate) fn run(&self, arguments: &[&str]) -> Daemon {
+        self.run_with_room(&["--connections", "1024", "--servers", "64"], arguments)
+    }
+
+    /// Starts the daemon with room as told and waits until it is ready.
+    pub(crate) fn run_with_room(&self, room: &[&str], arguments: &[&str]) -> Daemon {
         let mut child = self
             .program()
             .arg("run")
             .arg("--pin-dir")
             .arg(&self.pin_dir)
-            .args(["--connections", "1024", "--servers", "64"])
+            .args(room)
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
@@ -155,12 +160,18 @@ impl Host {
 
     /// Runs the program with an input.
     pub(crate) fn call_with(&self, arguments: &str, input: &str) -> Said {
+        self.call_as(PROGRAM.as_ref(), arguments, input)
+    }
+
+    /// Runs the program by the path of a link to it.
+    pub(crate) fn call_as(&self, program: &Path, arguments: &str, input: &str) -> Said {
         // `timeout` ends what should have ended; it passes exit codes on.
         let mut child = self
             .director
             .command("timeout")
             .env("POINTSMAN_SOCKET", self.socket())
-            .args([&PATIENCE.as_secs().to_string(), PROGRAM])
+            .arg(PATIENCE.as_secs().to_string())
+            .arg(program)
             .args(arguments.split_whitespace())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
