@@ -147,16 +147,14 @@ fn deviation(
     if said.code != wanted.code {
         let _ = writeln!(text, "  exit code {} instead of {}", said.code, wanted.code);
     }
-    for (stream, wanted, said) in [
-        ('|', &wanted.out, &said.out),
-        ('!', &wanted.err, &said.err),
-    ] {
+    for (stream, wanted, said) in [('|', &wanted.out, &said.out), ('!', &wanted.err, &said.err)] {
         let lacking = wanted.lines().filter(|line| !said.contains(line));
         lacking.for_each(|line| text += &format!("  -{stream} {line}\n"));
         let added = said.lines().filter(|line| !wanted.contains(line));
         added.for_each(|line| text += &format!("  +{stream} {line}\n"));
         if wanted != said {
-            text += "  (- lacks, + is too much; equal lines, though in another order, are left out)\n";
+            text +=
+                "  (- lacks, + is too much; equal lines, though in another order, are left out)\n";
         }
     }
     Some(text)
