@@ -10,7 +10,7 @@ use std::{
 };
 
 use pointsman_config::ipvsadm::{
-    arguments::{Command, ListOptions, ListSubject, parse},
+    arguments::{Command, ListOptions, ListSubject, UsageError, parse},
     listing,
     save::{self, Line},
     usage,
@@ -39,6 +39,12 @@ impl Failure {
             text: text.to_string(),
             code,
         }
+    }
+
+    /// A line that can't be obeyed; it brings its own line end.
+    fn usage(error: UsageError) -> Self {
+        let text = error.message.strip_suffix('\n').unwrap_or(&error.message);
+        Self::new(error.exit_code, text)
     }
 
     fn not_yet(what: &str) -> Self {
@@ -80,11 +86,14 @@ pub(crate) fn run(socket: &Path, arguments: &[OsString]) -> ExitCode {
 
 /// `ipvsadm-save [-n]`
 pub(crate) fn save(socket: &Path, arguments: &[OsString]) -> ExitCode {
-    let numeric = match arguments {
-        [] => false,
-        [only] if only == "-n" => true,
-        _ => return finish(Err(Failure::new(2, "Usage: ipvsadm-save [-n]"))),
-    };
+    // As in Debian's script, words that are no options mean nothing.
+    let mut options = arguments
+        .iter()
+        .filter(|word| word.to_string_lossy().starts_with('-'));
+    if options.any(|option| option != "-n") {
+        return finish(Err(Failure::new(1, "Usage: ipvsadm-save [-n]")));
+    }
+    let numeric = arguments.iter().any(|word| word == "-n");
     finish(Session::new(socket).save(numeric))
 }
 
@@ -136,8 +145,7 @@ impl Session {
     }
 
     fn run(&mut self, arguments: &[OsString]) -> Result<(), Failure> {
-        let command = parse(arguments, &self.names)
-            .map_err(|error| Failure::new(error.exit_code, error.message.trim_end_matches('\n')))?;
+        let command = parse(arguments, &self.names).map_err(Failure::usage)?;
         self.obey(command)
     }
 
@@ -186,7 +194,7 @@ impl Session {
                 let connections = client
                     .connections()?
                     .map_while(|connection| connection.map_err(|error| broken = Some(error)).ok());
-                listing::connections(&mut out, connections, options.numeric, names)?;
+                listing::connections(&mut out, connections, options, names)?;
                 out.flush()?;
                 broken.map_or(Ok(()), |error| Err(error.into()))
             }
@@ -260,9 +268,7 @@ impl Session {
 
     /// One line of a restore. The outer error ends it; the inner one is the line's own.
     fn line(&mut self, line: &Line<'_>, batch: &mut Batch) -> Result<Result<(), Failure>, Failure> {
-        let command = line
-            .command(&self.names)
-            .map_err(|error| Failure::new(error.exit_code, error.message.trim_end_matches('\n')))?;
+        let command = line.command(&self.names).map_err(Failure::usage)?;
         if let Command::Change { change, warnings } = command {
             for warning in warnings {
                 eprintln!("Warning: line {}: {warning}", line.number);
@@ -275,7 +281,16 @@ impl Session {
         }
         // Whatever looks at the configuration has to see the changes before it.
         let _ = batch.send(self.client()?)?;
+        // ipvsadm leaves by itself after its version and where a list has nothing to show.
+        let is_list = matches!(command, Command::List(_));
+        let is_last = matches!(command, Command::Version);
         let outcome = self.obey(command);
+        if is_last && outcome.is_ok() {
+            return Err(Failure::new(0, ""));
+        }
+        if is_list {
+            return outcome.map(Ok);
+        }
         if let Err(failure) = &outcome {
             eprintln!("{}", failure.text);
         }

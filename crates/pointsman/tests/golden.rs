@@ -187,7 +187,7 @@ fn without_time(line: &str) -> String {
     let is_time = |time: &[u8]| {
         time.iter()
             .enumerate()
-            .all(|(at, byte)| byte.is_ascii_digit() || (at == 2 && *byte == b':'))
+            .all(|(at, byte)| (at == 2) == (*byte == b':') && (at == 2 || byte.is_ascii_digit()))
     };
     match bytes.get(4..9) {
         Some(time) if is_time(time) => format!("{}--:--{}", &line[..4], &line[9..]),

@@ -72,14 +72,19 @@ pub fn services(
 pub fn connections(
     out: &mut impl Write,
     connections: impl IntoIterator<Item = ConnectionView>,
-    numeric: bool,
+    options: &ListOptions,
     names: &impl Resolve,
 ) -> io::Result<()> {
-    let names = (!numeric).then_some(names);
-    writeln!(out, "IPVS connection entries")?;
+    let names = (!options.numeric).then_some(names);
+    // Columns of persistence engines: there are none yet, but ipvsadm names them.
+    let engine = match options.view {
+        ListView::PersistentConnections => "        pe name          pe_data",
+        _ => "",
+    };
     writeln!(
         out,
-        "pro expire state       source             virtual            destination"
+        "IPVS connection entries\n\
+         pro expire state       source             virtual            destination{engine}"
     )?;
     for connection in connections {
         let protocol = Protocol::from_number(connection.protocol);

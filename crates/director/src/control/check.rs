@@ -78,17 +78,8 @@ pub(super) fn check_server(
     if config.weight < 0 || config.lower > config.upper {
         return Err(ControlError::Range);
     }
-    let unicast = match config.address {
-        IpAddr::V4(address) => {
-            // All of 0.0.0.0/8 counts as broadcast to the kernel (`inet_addr_type`).
-            !address.is_multicast() && !address.is_broadcast() && address.octets()[0] != 0
-        }
-        IpAddr::V6(address) => {
-            !address.is_multicast() && !address.is_unspecified() && !address.is_unicast_link_local()
-        }
-    };
     let tunnel = config.method == ForwardingMethod::Tunnel;
-    if !unicast || (config.address.is_ipv6() != id.is_ipv6() && !tunnel) {
+    if !is_possible(config.address) || (config.address.is_ipv6() != id.is_ipv6() && !tunnel) {
         return Err(ControlError::Invalid);
     }
     if tunnel && config.tunnel != TunnelType::Ipip {
@@ -100,4 +91,21 @@ pub(super) fn check_server(
         config.port = *port;
     }
     Ok(config)
+}
+
+/// Whether the kernel takes this address for a real server's.
+pub(super) fn is_possible(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            // All of 0.0.0.0/8 counts as broadcast to the kernel (`inet_addr_type`).
+            !address.is_multicast() && !address.is_broadcast() && address.octets()[0] != 0
+        }
+        // `ipv6_addr_type`: unicast, and not of the link only.
+        IpAddr::V6(address) => {
+            !address.is_multicast()
+                && !address.is_unspecified()
+                && !address.is_unicast_link_local()
+                && address.to_ipv4_mapped().is_none()
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     Director, MAX_SERVERS, Mirror, MirrorError, Removed, Server, Service, address_words,
-    check::{check_server, full},
+    check::{check_server, full, is_possible},
     plan, subtract, sum,
 };
 use crate::{
@@ -127,7 +127,13 @@ impl Director {
             .services
             .get(id)
             .ok_or(ControlError::ServiceNotDefined)?;
-        let config = check_server(id, config)?;
+        let config = match check_server(id, config) {
+            // As in the kernel, that the server is not there comes before its address.
+            Err(ControlError::Invalid) if !is_possible(config.address) => {
+                return Err(ControlError::NoSuchDestination);
+            }
+            checked => checked?,
+        };
         let at = service
             .position(config.address, config.port)
             .ok_or(ControlError::NoSuchDestination)?;

@@ -22,10 +22,10 @@ impl Director {
         config: &VirtualService,
         mirror: &mut M,
     ) -> Result<(), ControlError> {
-        let scheduler = check_service(config)?;
         if self.services.contains_key(&config.id) {
             return Err(ControlError::ServiceExists);
         }
+        let scheduler = check_service(config)?;
         let index = self
             .service_indices
             .take(1)
@@ -74,11 +74,11 @@ impl Director {
         config: &VirtualService,
         mirror: &mut M,
     ) -> Result<(), ControlError> {
-        let scheduler = check_service(config)?;
         let service = self
             .services
             .get(&config.id)
             .ok_or(ControlError::NoSuchService)?;
+        let scheduler = check_service(config)?;
         let same_scheduler = service.record.scheduler == scheduler as u8;
         let mut edited = service.clone();
         edited.config = config.clone();

@@ -63,7 +63,7 @@ impl ListOptions {
     ) -> Result<Self, UsageError> {
         let settings = given.has_any(&[Given::Timeout, Given::Daemon]);
         let views = given.has_any(&[Given::Stats, Given::Rate, Given::Thresholds]);
-        // `--persistent-conn` may stand with `-c`, where it changes nothing.
+        // `--persistent-conn` may stand with `-c`, where it adds two columns.
         if views && (settings || given.has(Given::Connection))
             || settings && given.has(Given::PersistentConn)
         {

@@ -64,7 +64,11 @@ fn connections_are_listed_as_they_come() {
         ),
     ];
     let mut out = Vec::new();
-    connections(&mut out, list.clone(), true, &Numeric).expect("a vector takes all");
+    let numeric = ListOptions {
+        numeric: true,
+        ..ListOptions::default()
+    };
+    connections(&mut out, list.clone(), &numeric, &Numeric).expect("a vector takes all");
     let expected = "\
 IPVS connection entries
 pro expire state       source             virtual            destination
@@ -77,7 +81,13 @@ SCTP 00:01  ESTABLISHED 192.168.1.10:80    0.0.0.9:80         10.0.0.12:80
     assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
 
     let mut out = Vec::new();
-    connections(&mut out, list, false, &OneHost("h.example")).expect("a vector takes all");
+    connections(
+        &mut out,
+        list,
+        &ListOptions::default(),
+        &OneHost("h.example"),
+    )
+    .expect("a vector takes all");
     let text = String::from_utf8(out).expect("text");
     let row = "TCP 00:29  NONE        h.example:0        h.example:http     h.example:8082";
     assert_eq!(text.lines().nth(3), Some(row));
