@@ -285,6 +285,11 @@ impl<P: Plane> Balancer<P> {
         self.plane().sweep()
     }
 
+    /// The time by the programs' clock, nanoseconds.
+    pub fn now(&self) -> Result<u64, PlaneError> {
+        self.plane().now()
+    }
+
     /// Gives back what removed servers held, once no connection refers to them.
     pub fn collect_removed(&self) -> Result<(), MirrorError> {
         let mut state = self.state();

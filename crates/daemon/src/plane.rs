@@ -45,6 +45,8 @@ pub trait Plane: Send + Sync + 'static {
     fn connections(&self) -> Box<dyn Iterator<Item = Flow> + Send + '_>;
     /// Ends connections whose time is over; returns how many.
     fn sweep(&self) -> Result<u32, PlaneError>;
+    /// The time by the programs' clock, nanoseconds.
+    fn now(&self) -> Result<u64, PlaneError>;
     /// Tells the address of an attached device.
     fn set_link(&self, ifindex: u32, mac: Mac) -> Result<(), PlaneError>;
 }
@@ -82,6 +84,10 @@ impl Plane for Datapath {
 
     fn sweep(&self) -> Result<u32, PlaneError> {
         Ok(Self::sweep(self)?)
+    }
+
+    fn now(&self) -> Result<u64, PlaneError> {
+        Ok(Self::now(self)?)
     }
 
     fn set_link(&self, ifindex: u32, mac: Mac) -> Result<(), PlaneError> {

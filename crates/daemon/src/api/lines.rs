@@ -52,7 +52,13 @@ pub(super) fn send_connections<P: Plane>(balancer: &Balancer<P>, sender: &Sender
             return;
         }
     };
-    let now = now();
+    let now = match balancer.now() {
+        Ok(now) => now,
+        Err(error) => {
+            pass_on(sender, Err(io::Error::other(error)));
+            return;
+        }
+    };
     let mut part = Vec::with_capacity(PART + 512);
     let mut open = true;
     balancer.each_connection(|flow| {
@@ -95,13 +101,4 @@ fn pass_on(sender: &Sender<Part>, part: Part) -> bool {
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-}
-
-/// The clock of the programs, nanoseconds.
-fn now() -> u64 {
-    let clock = nix::time::ClockId::CLOCK_MONOTONIC_COARSE;
-    nix::time::clock_gettime(clock).map_or(0, |now| {
-        u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000_000
-            + u64::try_from(now.tv_nsec()).unwrap_or(0)
-    })
 }

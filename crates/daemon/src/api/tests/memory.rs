@@ -104,6 +104,9 @@ impl Plane for Memory {
     fn sweep(&self) -> Result<u32, PlaneError> {
         Ok(0)
     }
+    fn now(&self) -> Result<u64, PlaneError> {
+        Ok(0)
+    }
     fn set_link(&self, _: u32, _: Mac) -> Result<(), PlaneError> {
         Ok(())
     }
