@@ -11,7 +11,7 @@ use std::{
     fmt::Write,
     net::{SocketAddr, UdpSocket},
     os::unix::fs::symlink,
-    path::{Path, PathBuf},
+    path::Path,
     time::Instant,
 };
 
@@ -124,7 +124,7 @@ fn deviations(steps: &[Step]) -> Vec<String> {
 
 fn deviation(
     host: &Host,
-    program: &PathBuf,
+    program: &Path,
     arguments: &str,
     step: &Step,
     patience: bool,
