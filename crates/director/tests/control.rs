@@ -68,10 +68,16 @@ fn services_are_refused_as_the_kernel_refuses() {
             add_service(service(other, "")),
             ControlError::SchedulerNotFound,
         ),
-        // The scheduler is looked for before the service.
+        // The service is looked for before the scheduler.
         (
             add_service(service(web(), "xyz")),
-            ControlError::SchedulerNotFound,
+            ControlError::ServiceExists,
+        ),
+        (
+            Change::EditService {
+                service: service(other, "xyz"),
+            },
+            ControlError::NoSuchService,
         ),
         (
             Change::EditService { service: gone() },
@@ -163,6 +169,7 @@ fn servers_are_refused_as_the_kernel_refuses() {
         ),
         (add(direct("10.1.0.11")), ControlError::DestinationExists),
         (edit(direct("10.1.0.12")), ControlError::NoSuchDestination),
+        (edit(direct("224.0.0.1")), ControlError::NoSuchDestination),
         (
             Change::DeleteServer {
                 id: web(),
