@@ -22,7 +22,7 @@ use crate::cleanup;
 use crate::error::{LabError, Result};
 use crate::lab::Lab;
 use crate::namespace::{self, command_line};
-use crate::process::{Process, wait_until};
+use crate::process::{Process, READY_LIMIT, wait_until};
 use crate::tag::{self, namespace_name};
 use crate::topology::Role;
 
@@ -45,6 +45,7 @@ pub struct Director<'a> {
     lab: PhantomData<&'a ()>,
     place: Place,
     arguments: Vec<String>,
+    ready_limit: Duration,
     process: Option<Process>,
     said: Vec<String>,
     // Last, so that it goes after the daemon.
@@ -64,11 +65,11 @@ struct Place {
 impl<'a> Director<'a> {
     /// Starts `pointsman run` with more arguments, and waits until it is ready.
     pub fn start(lab: &'a Lab, arguments: &[&str]) -> Result<Self> {
-        Self::start_in(lab.tag(), arguments)
+        Self::start_in(lab.tag(), arguments, READY_LIMIT)
     }
 
-    /// The same in the director's namespace of whatever has this tag.
-    pub(crate) fn start_in(tag: &str, arguments: &[&str]) -> Result<Self> {
+    /// The same in the director's namespace of whatever has this tag, which may take so long.
+    pub(crate) fn start_in(tag: &str, arguments: &[&str], ready_limit: Duration) -> Result<Self> {
         let program = program()?;
         pointsman_linux::bpffs::mount("/sys/fs/bpf")
             .map_err(LabError::kernel("cannot mount a bpffs for pins"))?;
@@ -86,6 +87,7 @@ impl<'a> Director<'a> {
                 log: directory.path().join("log"),
             },
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            ready_limit,
             process: None,
             said: Vec::new(),
             _directory: directory,
@@ -117,7 +119,8 @@ impl<'a> Director<'a> {
         }
         let place = self.place.clone();
         cleanup::before_end(&self.key(), Box::new(move || place.end()));
-        let process = Process::start(&self.place.namespace, &mut command, "ready")
+        let namespace = &self.place.namespace;
+        let process = Process::start_within(namespace, &mut command, "ready", self.ready_limit)
             .map_err(|error| self.with_log(error))?;
         self.said = process.said().to_vec();
         self.process = Some(process);

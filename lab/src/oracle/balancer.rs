@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -17,6 +18,12 @@ use crate::topology::Role;
 
 /// How long next hops may take to be found; a scenario may name real servers that do not exist.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long the daemon may take to start, once it is its turn.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The kernel checks the programs at each start, which takes a processor: one after the other.
+static START: Mutex<()> = Mutex::new(());
 
 /// The directors that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -136,7 +143,10 @@ impl<'a> Pointsman<'a> {
             .prefix(&format!("pm-{}-bin-", site.tag()))
             .tempdir()
             .map_err(LabError::io(what))?;
-        let director = Director::start_in(site.tag(), &[])?;
+        let director = {
+            let _turn = START.lock().unwrap_or_else(PoisonError::into_inner);
+            Director::start_in(site.tag(), &[], START_LIMIT)?
+        };
         let (program, socket) = director.program();
         let pointsman = format!(
             "#!/bin/sh\nexec '{}' --socket '{}' \"$@\"\n",
