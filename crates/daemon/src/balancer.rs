@@ -135,20 +135,23 @@ impl<P: Plane> Balancer<P> {
     pub fn apply(&self, changes: &[Change], on_refusal: OnRefusal) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         let mut first = 0;
-        'turns: for turn in changes.chunks(TURN) {
+        for turn in changes.chunks(TURN) {
             let mut state = self.state();
             let plane = self.plane();
-            for (offset, change) in turn.iter().enumerate() {
-                if let Err(cause) = state.director.apply(change, &mut plane.mirror()) {
-                    refusals.push(Refusal {
-                        index: first + offset,
-                        error: cause.to_string(),
-                        cause,
-                    });
-                    if on_refusal == OnRefusal::Stop {
-                        break 'turns;
-                    }
-                }
+            let mut stopped = false;
+            let refused = |offset, cause: ControlError| {
+                refusals.push(Refusal {
+                    index: first + offset,
+                    error: cause.to_string(),
+                    cause,
+                });
+                stopped = on_refusal == OnRefusal::Stop;
+                !stopped
+            };
+            let director = &mut state.director;
+            director.apply_all(turn, &mut plane.mirror(), refused);
+            if stopped {
+                break;
             }
             first += turn.len();
         }

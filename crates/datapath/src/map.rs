@@ -151,6 +151,29 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
 }
 
 impl<V: Plain> TypedMap<u32, V> {
+    /// Writes `value` as every processor's value at `first` and the `count - 1` places behind, for a
+    /// per-CPU array.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn set_each_of(
+        &self,
+        first: u32,
+        count: u32,
+        mut value: V,
+        processors: usize,
+    ) -> Result<(), Error> {
+        let stride = size_of::<V>().next_multiple_of(8);
+        let mut values = vec![0; stride * processors * count as usize];
+        for copy in values.chunks_exact_mut(stride) {
+            copy[..size_of::<V>()].copy_from_slice(bytes(&mut value));
+        }
+        let keys: Vec<u32> = (first..first + count).collect();
+        bpf::update_batch(self.fd(), count, keys.as_bytes(), &values)
+            .map_err(self.failed("update batch"))
+    }
+
     /// Writes `values` at `first`, `first + 1`, ... of an array map.
     ///
     /// # Errors

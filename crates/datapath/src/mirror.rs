@@ -121,6 +121,20 @@ impl Mirror for MapMirror<'_> {
         mirrored(self.maps.servers.set(index, *record))
     }
 
+    fn add_servers(&mut self, first: u32, records: &[ServerRecord]) -> Result<(), MirrorError> {
+        let mut counts = Vec::new();
+        counts.resize_with(records.len(), ServerCounts::default);
+        mirrored(self.maps.counts.set_range(first, &mut counts))?;
+        let count = records.len() as u32;
+        let none = ServerStats::default();
+        mirrored(
+            self.maps
+                .stats
+                .set_each_of(first, count, none, self.processors),
+        )?;
+        mirrored(self.maps.servers.set_range(first, &mut records.to_vec()))
+    }
+
     fn reset_server(&mut self, index: u32) -> Result<(), MirrorError> {
         mirrored(self.maps.counts.set(index, ServerCounts::default()))?;
         mirrored(

@@ -11,6 +11,7 @@ mod count;
 mod entry;
 mod ledger;
 mod lines;
+mod many;
 mod marks;
 mod mirror;
 mod plan;
@@ -283,6 +284,17 @@ impl Director {
     ) -> Result<(), ControlError> {
         let old = edited.record;
         let state = mirror.scheduler_state(old.id)?;
+        plan::restart(&mut edited, state, cause);
+        self.write_plan(edited, &old, mirror)
+    }
+
+    /// Writes a service that was planned anew; `old` is its record until now.
+    fn write_plan<M: Mirror>(
+        &mut self,
+        mut edited: Service,
+        old: &ServiceRecord,
+        mirror: &mut M,
+    ) -> Result<(), ControlError> {
         let slots = plan::slots(&edited.servers);
         let table = plan::table(&edited);
         let slot_lines = slots.len() as u32;
@@ -300,7 +312,6 @@ impl Director {
         edited.record.table = table_first;
         edited.record.table_lines = table_lines;
         edited.record.count = edited.servers.len() as u32;
-        plan::restart(&mut edited, state, cause);
         let written = mirror
             .set_slots(first, &slots)
             .and_then(|()| mirror.set_table(table_first, &table))
@@ -310,7 +321,7 @@ impl Director {
             self.table_lines.give(table_first, table_lines);
             return Err(error.into());
         }
-        self.release_plan(&old);
+        self.release_plan(old);
         self.services.insert(edited.config.id, edited);
         Ok(())
     }

@@ -1,15 +1,17 @@
 //! Ranges of a fixed number of places, handed out and taken back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Free ranges, first fit, neighbours joined.
+/// Free ranges, best fit, neighbours joined.
 ///
 /// A range given back rests until [`Lines::settle`]: a packet on another processor may still be
 /// reading what it held.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lines {
     /// Length of each free range by its start.
     free: BTreeMap<u32, u32>,
+    /// The same ranges, length and start.
+    by_length: BTreeSet<(u32, u32)>,
     /// Ranges given back, start and length.
     resting: Vec<(u32, u32)>,
 }
@@ -17,14 +19,23 @@ pub(super) struct Lines {
 impl Lines {
     /// All of `0..size` free.
     pub(super) fn new(size: u32) -> Self {
-        let mut free = BTreeMap::new();
-        if size > 0 {
-            free.insert(0, size);
+        let mut lines = Self::default();
+        lines.insert(0, size);
+        lines
+    }
+
+    fn insert(&mut self, start: u32, length: u32) {
+        if length != 0 {
+            self.free.insert(start, length);
+            self.by_length.insert((length, start));
         }
-        Self {
-            free,
-            resting: Vec::new(),
-        }
+    }
+
+    /// Removes the free range at `start`; its length.
+    fn remove(&mut self, start: u32) -> Option<u32> {
+        let length = self.free.remove(&start)?;
+        self.by_length.remove(&(length, start));
+        Some(length)
     }
 
     /// A range of `length`, or none; a range of length 0 starts anywhere.
@@ -32,14 +43,8 @@ impl Lines {
         if length == 0 {
             return Some(0);
         }
-        let fits = |lines: &Self| {
-            lines
-                .free
-                .iter()
-                .find(|(_, size)| **size >= length)
-                .map(|(start, size)| (*start, *size))
-        };
-        let (start, size) = match fits(self) {
+        let fits = |lines: &Self| lines.by_length.range((length, 0)..).next().copied();
+        let (size, start) = match fits(self) {
             Some(range) => range,
             None => {
                 // Better a short rest than a refusal.
@@ -47,10 +52,8 @@ impl Lines {
                 fits(self)?
             }
         };
-        self.free.remove(&start);
-        if size > length {
-            self.free.insert(start + length, size - length);
-        }
+        self.remove(start);
+        self.insert(start + length, size - length);
         Some(start)
     }
 
@@ -63,16 +66,12 @@ impl Lines {
             return false;
         };
         let end = from + size;
-        if start + length > end {
+        if start >= end || length > end - start {
             return false;
         }
-        self.free.remove(&from);
-        if from < start {
-            self.free.insert(from, start - from);
-        }
-        if start + length < end {
-            self.free.insert(start + length, end - start - length);
-        }
+        self.remove(from);
+        self.insert(from, start - from);
+        self.insert(start + length, end - start - length);
         true
     }
 
@@ -96,14 +95,14 @@ impl Lines {
         if let Some((&before, &size)) = self.free.range(..start).next_back()
             && before + size == start
         {
-            self.free.remove(&before);
+            self.remove(before);
             start = before;
             length += size;
         }
-        if let Some(size) = self.free.remove(&(start + length)) {
+        if let Some(size) = self.remove(start + length) {
             length += size;
         }
-        self.free.insert(start, length);
+        self.insert(start, length);
     }
 }
 

@@ -12,6 +12,15 @@ use crate::{
 pub trait Mirror {
     /// Writes a real server.
     fn set_server(&mut self, index: u32, record: &ServerRecord) -> Result<(), MirrorError>;
+    /// Writes real servers at `first`, `first + 1`, ... whose indices were not used before, or not any
+    /// more.
+    fn add_servers(&mut self, first: u32, records: &[ServerRecord]) -> Result<(), MirrorError> {
+        for (index, record) in (first..).zip(records) {
+            self.reset_server(index)?;
+            self.set_server(index, record)?;
+        }
+        Ok(())
+    }
     /// Zeroes counts and counters of a real server's index before its first use.
     fn reset_server(&mut self, index: u32) -> Result<(), MirrorError>;
     /// Clears the overload flag of a real server.
