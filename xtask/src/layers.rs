@@ -6,12 +6,13 @@ use crate::workspace;
 
 /// The layers, lowest first: a crate depends on lower ones only.
 const LAYERS: &[&[&str]] = &[
-    &["pointsman-wire", "xtask"],
-    &["pointsman-director"],
+    &["pointsman-wire"],
+    &["pointsman-director", "pointsman-filter"],
     &[
         "pointsman-config",
         "pointsman-linux",
         "pointsman-datapath-ebpf",
+        "xtask",
     ],
     &["pointsman-datapath"],
     &["pointsman-daemon"],
@@ -20,7 +21,12 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Crates without clock, socket, thread or kernel.
-const PURE: &[&str] = &["pointsman-wire", "pointsman-director", "pointsman-config"];
+const PURE: &[&str] = &[
+    "pointsman-wire",
+    "pointsman-director",
+    "pointsman-filter",
+    "pointsman-config",
+];
 
 /// What a pure crate does not depend on, by any way.
 const IMPURE: &[&str] = &[
