@@ -15,6 +15,7 @@ mod oracle;
 mod setup;
 mod tally;
 mod test;
+mod verdicts;
 mod workspace;
 
 const USAGE: &str = "\
@@ -30,6 +31,7 @@ verbs:
                (`[DIR...]`, without: those of lab/scenarios; root)
   bench        nanoseconds per packet, by case (`--json FILE`; root)
   fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
+  verdicts     judge recorded frames with libvirt's filters (`DIR...`)
   guest        run a program under Debian's 6.1 kernel in qemu (`guest --help`)
   guest-test   the programs against the native director in that guest
   golden       record anew what the real ipvsadm says, in that guest (`[NAME...]`)
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Some("oracle") => ended(oracle::main(&rest)),
         Some("bench") => done(bench::main(&rest)),
         Some("fuzz") => done(fuzz::main(&rest)),
+        Some("verdicts") => ended(verdicts::main(&rest)),
         Some("guest") => guest::main(rest),
         Some("guest-test") => guest::test::main(rest),
         Some("golden") => guest::golden::main(rest),

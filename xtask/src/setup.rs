@@ -111,7 +111,15 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
 pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
     components(purpose)?;
     linker()?;
-    packages(purpose)
+    packages(purpose)?;
+    if purpose == Purpose::Test
+        && crate::verdicts::builtin_filters().is_none()
+        && let Err(error) = crate::verdicts::fetch_filters()
+    {
+        // Tests that need them say so and are skipped.
+        say(&format!("{error:#}"));
+    }
+    Ok(())
 }
 
 /// Debian packages that are missing, each with the reason.

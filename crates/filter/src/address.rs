@@ -21,7 +21,10 @@ pub(crate) fn mac(text: &str) -> Option<u128> {
 /// A link-layer address with two digits a group.
 pub(crate) fn mac_text(value: u128) -> String {
     let bytes = (value as u64).to_be_bytes();
-    let groups: Vec<String> = bytes[2..].iter().map(|byte| format!("{byte:02x}")).collect();
+    let groups: Vec<String> = bytes[2..]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     groups.join(":")
 }
 
@@ -35,6 +38,19 @@ pub(crate) fn ip4(text: &str) -> Option<u128> {
 /// An IPv6 address.
 pub(crate) fn ip6(text: &str) -> Option<u128> {
     text.parse::<Ipv6Addr>().ok().map(u128::from)
+}
+
+/// An address as it is usually written.
+pub(crate) fn uniform(text: &str, v6: bool) -> Option<String> {
+    if v6 {
+        text.parse()
+            .ok()
+            .map(|address: Ipv6Addr| address.to_string())
+    } else {
+        text.parse()
+            .ok()
+            .map(|address: Ipv4Addr| address.to_string())
+    }
 }
 
 /// An address of either version, alone or with `/mask`: value and mask.

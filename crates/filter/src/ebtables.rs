@@ -75,9 +75,15 @@ pub fn read_rule(file: &str, text: &str) -> Result<Rule, Diagnostic> {
 /// `:NAME POLICY`
 fn declare(table: &mut Table, words: &[Word]) -> Result<(), Diagnostic> {
     let [first, policy, ..] = words else {
-        return Err(words[0].place.error("a chain needs a policy: `:NAME ACCEPT`"));
+        return Err(words[0]
+            .place
+            .error("a chain needs a policy: `:NAME ACCEPT`"));
     };
-    let end = parsed(policy, "a policy; ACCEPT, DROP and RETURN are", end(&policy.text))?;
+    let end = parsed(
+        policy,
+        "a policy; ACCEPT, DROP and RETURN are",
+        end(&policy.text),
+    )?;
     new_chain(table, &first.text[1..], end, &first.place)
 }
 
@@ -135,7 +141,9 @@ pub(crate) fn new_chain(
     let mut chain = Chain::new(name, end);
     chain.base = base(&table.name, name);
     if chain.base.is_some() && end == End::Return {
-        return Err(place.error(format!("the built-in chain {name} can't have policy RETURN")));
+        return Err(place.error(format!(
+            "the built-in chain {name} can't have policy RETURN"
+        )));
     }
     if table.add(chain) {
         Ok(())
@@ -188,7 +196,16 @@ mod tests {
         let ruleset = read("f", SAVED).unwrap();
         let table = &ruleset.tables[0];
         assert_eq!(table.title(), "ebtables nat");
-        assert_eq!(table.chain("PREROUTING").unwrap().base.as_ref().unwrap().priority, -300);
+        assert_eq!(
+            table
+                .chain("PREROUTING")
+                .unwrap()
+                .base
+                .as_ref()
+                .unwrap()
+                .priority,
+            -300
+        );
         assert_eq!(table.chain("x").unwrap().end, End::Drop);
         let chain = table.chain("I-vnet0-mac").unwrap();
         assert_eq!(chain.rules[0].packets, Some(3));
@@ -211,12 +228,27 @@ mod tests {
     fn what_is_wrong_is_said_with_its_place() {
         for (text, error) in [
             ("", "f:1:1: there is no table; one begins with `*nat`"),
-            (":x ACCEPT\n", "f:1:1: this comes before any table; a table begins with `*nat`"),
-            ("*nut\n", "f:1:1: ebtables has no table `nut`; there are filter, nat and broute"),
-            ("*nat\n:x\n", "f:2:1: a chain needs a policy: `:NAME ACCEPT`"),
-            ("*nat\n:x MAYBE\n", "f:2:4: `MAYBE` is not a policy; ACCEPT, DROP and RETURN are"),
+            (
+                ":x ACCEPT\n",
+                "f:1:1: this comes before any table; a table begins with `*nat`",
+            ),
+            (
+                "*nut\n",
+                "f:1:1: ebtables has no table `nut`; there are filter, nat and broute",
+            ),
+            (
+                "*nat\n:x\n",
+                "f:2:1: a chain needs a policy: `:NAME ACCEPT`",
+            ),
+            (
+                "*nat\n:x MAYBE\n",
+                "f:2:4: `MAYBE` is not a policy; ACCEPT, DROP and RETURN are",
+            ),
             ("*nat\n:x DROP\n:x DROP\n", "f:3:1: chain x is there twice"),
-            ("*nat\n-A x -j DROP\n", "f:2:4: no line `:x ...` declares this chain"),
+            (
+                "*nat\n-A x -j DROP\n",
+                "f:2:4: no line `:x ...` declares this chain",
+            ),
             ("*nat\n-X x\n", "f:2:1: `-X` is not `-A`, nor `*` or `:`"),
             ("*nat\n:x DROP\n-A x -s\n", "f:3:6: `-s` needs a value"),
             (
@@ -232,7 +264,11 @@ mod tests {
                 "f:3:17: `70000` is not a port or a range of ports",
             ),
         ] {
-            assert_eq!(read_save("f", text).unwrap_err().to_string(), error, "{text:?}");
+            assert_eq!(
+                read_save("f", text).unwrap_err().to_string(),
+                error,
+                "{text:?}"
+            );
         }
     }
 

@@ -126,9 +126,10 @@ impl Field {
     /// Bits of the field.
     pub fn width(self) -> u32 {
         match self {
-            Self::EtherSource | Self::EtherDestination | Self::ArpSenderMac | Self::ArpTargetMac => {
-                48
-            }
+            Self::EtherSource
+            | Self::EtherDestination
+            | Self::ArpSenderMac
+            | Self::ArpTargetMac => 48,
             Self::Ip6Source | Self::Ip6Destination => 128,
             Self::ArpSenderIp
             | Self::ArpTargetIp

@@ -322,7 +322,9 @@ impl<'a> Packet<'a> {
 
 /// The number of a link-layer address.
 pub(crate) fn mac(mac: Mac) -> u128 {
-    mac.0.iter().fold(0, |sum, &byte| sum << 8 | u128::from(byte))
+    mac.0
+        .iter()
+        .fold(0, |sum, &byte| sum << 8 | u128::from(byte))
 }
 
 /// Bits out of bytes, most significant first.
@@ -333,8 +335,11 @@ fn raw(bytes: &[u8], offset: u32, bits: u32) -> Option<u128> {
     let first = (offset / 8) as usize;
     let last = (offset.checked_add(bits)?.checked_sub(1)? / 8) as usize;
     let part = bytes.get(first..=last)?;
-    if offset % 8 == 0 && bits % 8 == 0 {
-        return Some(part.iter().fold(0, |sum, &byte| sum << 8 | u128::from(byte)));
+    if offset.is_multiple_of(8) && bits.is_multiple_of(8) {
+        return Some(
+            part.iter()
+                .fold(0, |sum, &byte| sum << 8 | u128::from(byte)),
+        );
     }
     let mut sum = 0;
     for bit in offset..offset + bits {

@@ -82,7 +82,10 @@ fn declare(table: &mut Table, words: &[Word]) -> Result<(), Diagnostic> {
         "-" => Some(End::Return),
         _ => None,
     };
-    let mut chain = Chain::new(name, parsed(policy, "a policy; ACCEPT, DROP and - are", end)?);
+    let mut chain = Chain::new(
+        name,
+        parsed(policy, "a policy; ACCEPT, DROP and - are", end)?,
+    );
     chain.base = base(&table.name, name);
     if table.add(chain) {
         Ok(())
@@ -127,8 +130,11 @@ fn append(
 
 /// Targets that are not chains of the table are extensions that nobody knows here.
 fn resolve(table: &mut Table) {
-    let names: std::collections::HashSet<String> =
-        table.chains.iter().map(|chain| chain.name.clone()).collect();
+    let names: std::collections::HashSet<String> = table
+        .chains
+        .iter()
+        .map(|chain| chain.name.clone())
+        .collect();
     for rule in table.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
         if let Action::Jump(name) | Action::Goto(name) = &rule.action
             && !names.contains(name)
@@ -139,7 +145,7 @@ fn resolve(table: &mut Table) {
 }
 
 /// Hooks and priorities of `include/uapi/linux/netfilter_ipv4.h`.
-fn base(table: &str, chain: &str) -> Option<Base> {
+pub(crate) fn base(table: &str, chain: &str) -> Option<Base> {
     let hook = match chain {
         "PREROUTING" => Hook::Prerouting,
         "INPUT" => Hook::Input,
@@ -199,7 +205,10 @@ mod tests {
                 Test::within(Field::DestinationPort(None), (80, 81), false),
             ]
         );
-        assert_eq!(mine.rules[1].action, Action::Opaque("WEIRD --some 3".into()));
+        assert_eq!(
+            mine.rules[1].action,
+            Action::Opaque("WEIRD --some 3".into())
+        );
     }
 
     #[test]
@@ -233,7 +242,8 @@ mod tests {
             ]
         );
         assert_eq!(
-            rule("-p tcp -m tcp --tcp-flags SYN,ACK SYN -m multiport --dports 80,443:445").tests[1..],
+            rule("-p tcp -m tcp --tcp-flags SYN,ACK SYN -m multiport --dports 80,443:445").tests
+                [1..],
             [
                 Test::Compare {
                     key: crate::test::Key {
@@ -277,20 +287,32 @@ mod tests {
             [Test::Opaque("! --match-set good src".into())]
         );
         // A match without options of its own tests something, too.
-        assert_eq!(rule("-m socket -j DROP").tests, [Test::Opaque("-m socket".into())]);
+        assert_eq!(
+            rule("-m socket -j DROP").tests,
+            [Test::Opaque("-m socket".into())]
+        );
         assert_eq!(rule("-m comment --comment \"-m x ! y\" -j DROP").tests, []);
     }
 
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
         for (text, error) in [
-            ("-A x -j DROP\n", "f:1:1: this comes before any table; a table begins with `*filter`"),
+            (
+                "-A x -j DROP\n",
+                "f:1:1: this comes before any table; a table begins with `*filter`",
+            ),
             (
                 "*nit\n",
                 "f:1:1: there is no table `nit`; there are filter, nat, mangle, raw and security",
             ),
-            ("*nat\n:x MAYBE\n", "f:2:4: `MAYBE` is not a policy; ACCEPT, DROP and - are"),
-            ("*nat\n-A x -j DROP\n", "f:2:4: no line `:x ...` declares this chain"),
+            (
+                "*nat\n:x MAYBE\n",
+                "f:2:4: `MAYBE` is not a policy; ACCEPT, DROP and - are",
+            ),
+            (
+                "*nat\n-A x -j DROP\n",
+                "f:2:4: no line `:x ...` declares this chain",
+            ),
             (
                 "*nat\n:x -\n-A x -s 1.2.3 -j DROP\n",
                 "f:3:9: `1.2.3` is not an IPv4 address or network",
@@ -303,7 +325,10 @@ mod tests {
                 "*nat\n:x -\n-A x -m state --state NEW,OLD -j DROP\n",
                 "f:3:23: `NEW,OLD` is not a list of connection states",
             ),
-            ("*nat\n:x -\n-A x foo -j DROP\n", "f:3:6: `foo` is not an option, and no option asks for it"),
+            (
+                "*nat\n:x -\n-A x foo -j DROP\n",
+                "f:3:6: `foo` is not an option, and no option asks for it",
+            ),
             ("*nat\n:x -\n-A x -j\n", "f:3:6: `-j` needs a value"),
         ] {
             let found = read_save(Version::V4, "f", text).unwrap_err();

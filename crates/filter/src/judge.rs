@@ -286,8 +286,7 @@ impl Walker {
                 _ => "(end of chain: policy ACCEPT)",
             };
             if chain.end == End::Drop {
-                let step =
-                    self.step(walk.table, chain, text.into(), Outcome::Policy(chain.end));
+                let step = self.step(walk.table, chain, text.into(), Outcome::Policy(chain.end));
                 return Some(Fate::Drop(step));
             }
             return Some(Fate::Accept(None));
@@ -415,15 +414,22 @@ mod tests {
     /// TCP from 192.0.2.1:1024 to 192.0.2.2:80, SYN.
     fn frame() -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
-        frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
-        frame.extend([4, 0, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0]);
+        frame.extend([
+            0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
+        ]);
+        frame.extend([
+            4, 0, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0,
+        ]);
         frame
     }
 
     fn filter(rules: &str) -> Ruleset {
         let text = format!(
             "*filter\n:FORWARD ACCEPT\n:a -\n:b -\n{}",
-            rules.lines().map(|line| format!("-A {line}\n")).collect::<String>()
+            rules
+                .lines()
+                .map(|line| format!("-A {line}\n"))
+                .collect::<String>()
         );
         iptables::read_save(Version::V4, "f", &text).unwrap()
     }
@@ -439,7 +445,9 @@ mod tests {
 
     fn decided(rules: &str) -> (Verdict, String) {
         let judgement = judged(&filter(rules), None);
-        let text = judgement.deciding().map_or("-".to_owned(), |step| step.text.clone());
+        let text = judgement
+            .deciding()
+            .map_or("-".to_owned(), |step| step.text.clone());
         (judgement.verdict, text)
     }
 
@@ -449,16 +457,38 @@ mod tests {
             ("FORWARD -j DROP", Verdict::Drop, "-j DROP"),
             ("FORWARD -p udp -j DROP", Verdict::Pass, "-"),
             ("FORWARD -j a\na -j RETURN\na -j DROP", Verdict::Pass, "-"),
-            ("FORWARD -j a\nFORWARD -j DROP\na -p tcp -j ACCEPT", Verdict::Pass, "-p tcp -j ACCEPT"),
+            (
+                "FORWARD -j a\nFORWARD -j DROP\na -p tcp -j ACCEPT",
+                Verdict::Pass,
+                "-p tcp -j ACCEPT",
+            ),
             // What is entered by goto does not come back.
             ("FORWARD -g a\nFORWARD -j DROP", Verdict::Pass, "-"),
-            ("FORWARD -j a\nFORWARD -j DROP\na -g b\na -j ACCEPT", Verdict::Drop, "-j DROP"),
-            ("FORWARD -j a\na -j b\nb -j a", Verdict::Unknown, "(chains call each other without end)"),
-            ("FORWARD -m physdev --physdev-in vnet0 -j DROP", Verdict::Drop,
-             "-m physdev --physdev-in vnet0 -j DROP"),
-            ("FORWARD -m physdev --physdev-out vnet0 -j DROP", Verdict::Pass, "-"),
-            ("FORWARD -i br0 -j MARK --set-mark 3\nFORWARD -m mark --mark 3 -j DROP",
-             Verdict::Drop, "-m mark --mark 3 -j DROP"),
+            (
+                "FORWARD -j a\nFORWARD -j DROP\na -g b\na -j ACCEPT",
+                Verdict::Drop,
+                "-j DROP",
+            ),
+            (
+                "FORWARD -j a\na -j b\nb -j a",
+                Verdict::Unknown,
+                "(chains call each other without end)",
+            ),
+            (
+                "FORWARD -m physdev --physdev-in vnet0 -j DROP",
+                Verdict::Drop,
+                "-m physdev --physdev-in vnet0 -j DROP",
+            ),
+            (
+                "FORWARD -m physdev --physdev-out vnet0 -j DROP",
+                Verdict::Pass,
+                "-",
+            ),
+            (
+                "FORWARD -i br0 -j MARK --set-mark 3\nFORWARD -m mark --mark 3 -j DROP",
+                Verdict::Drop,
+                "-m mark --mark 3 -j DROP",
+            ),
         ] {
             assert_eq!(decided(rules), (verdict, text.to_owned()), "{rules}");
         }
@@ -470,13 +500,28 @@ mod tests {
             ("FORWARD -m set --match-set x src -j DROP", Verdict::Unknown),
             ("FORWARD -m set --match-set x src -j LOG", Verdict::Pass),
             ("FORWARD -m set --match-set x src -j ACCEPT", Verdict::Pass),
-            ("FORWARD -p udp -m set --match-set x src -j DROP", Verdict::Pass),
-            ("FORWARD -m set --match-set x src -j DROP\nFORWARD -j DROP", Verdict::Drop),
-            ("FORWARD -m set --match-set x src -j a\na -p udp -j DROP", Verdict::Pass),
-            ("FORWARD -m set --match-set x src -j a\na -p tcp -j DROP", Verdict::Unknown),
+            (
+                "FORWARD -p udp -m set --match-set x src -j DROP",
+                Verdict::Pass,
+            ),
+            (
+                "FORWARD -m set --match-set x src -j DROP\nFORWARD -j DROP",
+                Verdict::Drop,
+            ),
+            (
+                "FORWARD -m set --match-set x src -j a\na -p udp -j DROP",
+                Verdict::Pass,
+            ),
+            (
+                "FORWARD -m set --match-set x src -j a\na -p tcp -j DROP",
+                Verdict::Unknown,
+            ),
             ("FORWARD -j NFQUEUE --queue-num 1", Verdict::Unknown),
             ("FORWARD -j STRANGE --x 1", Verdict::Unknown),
-            ("FORWARD -m conntrack --ctstate NEW -j DROP", Verdict::Unknown),
+            (
+                "FORWARD -m conntrack --ctstate NEW -j DROP",
+                Verdict::Unknown,
+            ),
         ] {
             assert_eq!(decided(rules).0, verdict, "{rules}");
         }
@@ -502,7 +547,11 @@ mod tests {
         };
         let tables = |direction| {
             let judgement = judge(&frame(), PORT, direction, &rules, &host).unwrap();
-            let tables: Vec<_> = judgement.path.iter().map(|step| step.table.clone()).collect();
+            let tables: Vec<_> = judgement
+                .path
+                .iter()
+                .map(|step| step.table.clone())
+                .collect();
             tables
         };
         assert_eq!(tables(Direction::Out), ["ebtables nat", "iptables filter"]);
@@ -514,12 +563,15 @@ mod tests {
 
     #[test]
     fn the_end_of_a_bridge_chain_accepts() {
-        let text = "*nat\n:PREROUTING ACCEPT\n:x ACCEPT\n-A PREROUTING -j x\n-A PREROUTING -j DROP\n";
+        let text =
+            "*nat\n:PREROUTING ACCEPT\n:x ACCEPT\n-A PREROUTING -j x\n-A PREROUTING -j DROP\n";
         let rules = ebtables::read("f", text).unwrap();
-        let judgement =
-            judge(&frame(), PORT, Direction::Out, &rules, &Host::default()).unwrap();
+        let judgement = judge(&frame(), PORT, Direction::Out, &rules, &Host::default()).unwrap();
         assert_eq!(judgement.verdict, Verdict::Pass);
         let step = judgement.deciding().unwrap();
-        assert_eq!((step.chain.as_str(), &step.outcome), ("x", &Outcome::ChainEnded(End::Accept)));
+        assert_eq!(
+            (step.chain.as_str(), &step.outcome),
+            ("x", &Outcome::ChainEnded(End::Accept))
+        );
     }
 }

@@ -19,6 +19,11 @@ pub(crate) struct Sets {
 }
 
 impl Sets {
+    pub(crate) fn insert(&mut self, family: Family, table: &str, name: &str, list: Vec<Value>) {
+        let key = (family, table.to_owned(), name.to_owned());
+        self.elements.insert(key, list);
+    }
+
     fn get(&self, family: Family, table: &str, name: &str) -> Option<&[Value]> {
         let key = (family, table.to_owned(), name.to_owned());
         self.elements.get(&key).map(Vec::as_slice)
@@ -76,7 +81,9 @@ pub fn read_document(file: &str, document: &Value) -> Result<Ruleset, Diagnostic
                 dormant.push((family, name.to_owned()));
             }
             tables.insert((family, name.to_owned()), ruleset.tables.len());
-            ruleset.tables.push(Table::new(Engine::Nftables, family, name));
+            ruleset
+                .tables
+                .push(Table::new(Engine::Nftables, family, name));
         } else if let Some(chain) = item.get("chain") {
             let at = table_of(&tables, chain, &place)?;
             let table = &mut ruleset.tables[at];
@@ -86,7 +93,9 @@ pub fn read_document(file: &str, document: &Value) -> Result<Ruleset, Diagnostic
             }
             let name = chain.name.clone();
             if !table.add(chain) {
-                return Err(place.error(format!("chain {name} of {} is there twice", table.title())));
+                return Err(
+                    place.error(format!("chain {name} of {} is there twice", table.title()))
+                );
             }
         }
     }
@@ -109,6 +118,16 @@ pub fn read_document(file: &str, document: &Value) -> Result<Ruleset, Diagnostic
         chain.rules.push(read);
     }
     Ok(ruleset)
+}
+
+/// A rule from its statements.
+pub(crate) fn rule(family: Family, table: &str, sets: &Sets, statements: &[Value]) -> Rule {
+    let scope = Scope {
+        family,
+        table,
+        sets,
+    };
+    statement::rule(scope, statements)
 }
 
 /// Reads a rule; what is not understood becomes opaque.
@@ -291,7 +310,10 @@ mod tests {
                 "ip saddr @s",
             ),
             (
-                equal(payload("tcp", "dport"), json!({"set": [22, {"range": [80, 81]}]})),
+                equal(
+                    payload("tcp", "dport"),
+                    json!({"set": [22, {"range": [80, 81]}]}),
+                ),
                 Test::Compare {
                     key: Field::DestinationPort(Some(6)).into(),
                     negated: false,
@@ -317,7 +339,14 @@ mod tests {
                     json!({"&": [payload("tcp", "flags"), {"|": ["syn", "ack"]}]}),
                     json!("syn"),
                 ),
-                Test::is(Key { field: Field::TcpFlags, mask: Some(0x12) }, 2, false),
+                Test::is(
+                    Key {
+                        field: Field::TcpFlags,
+                        mask: Some(0x12),
+                    },
+                    2,
+                    false,
+                ),
                 "tcp flags & (syn | ack) == syn",
             ),
             (
@@ -357,7 +386,10 @@ mod tests {
                 "ether saddr . ip saddr { 02:00:00:00:00:01 . 10.0.0.1 }",
             ),
         ] {
-            let rule = rule("bridge", json!([statement, {"counter": {}}, {"drop": null}]));
+            let rule = rule(
+                "bridge",
+                json!([statement, {"counter": {}}, {"drop": null}]),
+            );
             assert_eq!(rule.tests, [test], "{text}");
             assert_eq!(rule.text, format!("{text} drop"));
             assert_eq!(rule.action, Action::Drop);
@@ -399,15 +431,27 @@ mod tests {
             "ip",
             json!([{"mangle": {"key": {"meta": {"key": "mark"}}, "value": 7}}]),
         );
-        assert_eq!(read.effects, [Effect::Mark { mask: u32::MAX, value: 7 }]);
+        assert_eq!(
+            read.effects,
+            [Effect::Mark {
+                mask: u32::MAX,
+                value: 7
+            }]
+        );
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         for (text, error) in [
-            ("{\n  x", "f:2:3: not the JSON of `nft -j list ruleset`: key must be a string"),
+            (
+                "{\n  x",
+                "f:2:3: not the JSON of `nft -j list ruleset`: key must be a string",
+            ),
             ("{}", "f: the JSON has no list `nftables`"),
-            (r#"{"nftables":[{"table":{"family":"ip"}}]}"#, "f: an entry has no text `name`"),
+            (
+                r#"{"nftables":[{"table":{"family":"ip"}}]}"#,
+                "f: an entry has no text `name`",
+            ),
             (
                 r#"{"nftables":[{"table":{"family":"ipx","name":"t"}}]}"#,
                 "f: there is no family `ipx`",

@@ -263,8 +263,7 @@ impl Situation<'_> {
                     } else {
                         packet.source
                     };
-                    let count =
-                        connections.count(packet, address, *prefix, *by_destination);
+                    let count = connections.count(packet, address, *prefix, *by_destination);
                     Truth::of(count > *above).turned(*negated)
                 }
                 (None, Some(_)) => Truth::Unknown,

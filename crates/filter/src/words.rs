@@ -139,10 +139,7 @@ impl<'w> Cursor<'w> {
 
 /// The value, or an error at its word.
 pub(crate) fn parsed<T>(word: &Word, what: &str, value: Option<T>) -> Result<T, Diagnostic> {
-    value.ok_or_else(|| {
-        word.place
-            .error(format!("`{}` is not {what}", word.text))
-    })
+    value.ok_or_else(|| word.place.error(format!("`{}` is not {what}", word.text)))
 }
 
 /// A number or a range `low:high`, with the ends' limits where one is left out.

@@ -30,9 +30,10 @@ pub fn read_list(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
         }
         if !begins(at, "chain:") {
             let word = &all[at];
-            return Err(word
-                .place
-                .error(format!("`{}` is neither a rule nor `Bridge chain:`", word.text)));
+            return Err(word.place.error(format!(
+                "`{}` is neither a rule nor `Bridge chain:`",
+                word.text
+            )));
         }
         let (name, end, rules) = header(&all, at + 2, file)?;
         // Where a listing does not say, it is that of libvirt's and nova's table.
@@ -88,7 +89,11 @@ fn header<'w>(
         // ebtables 1.8 prints RETURN for chains whose policy is ACCEPT, older ones tell the truth.
         "RETURN" if is_libvirt(&name.text) => End::Accept,
         "RETURN" => End::AcceptOrReturn,
-        text => parsed(policy, "a policy; ACCEPT, DROP and RETURN are", super::end(text))?,
+        text => parsed(
+            policy,
+            "a policy; ACCEPT, DROP and RETURN are",
+            super::end(text),
+        )?,
     };
     Ok((name, end, at + 2))
 }
@@ -130,7 +135,10 @@ fn rule(all: &[Word], at: usize) -> Result<(Option<Rule>, usize), Diagnostic> {
     }
     let mut end = start + cursor.at();
     if end == start {
-        return Err(place.error(format!("`{}` is not a rule", all[start.min(all.len() - 1)].text)));
+        return Err(place.error(format!(
+            "`{}` is not a rule",
+            all[start.min(all.len() - 1)].text
+        )));
     }
     let mut own = all[start..end].to_vec();
     // `--Lc`: ", pcnt = 4 -- bcnt = 240"; the comma may stick to the target.
@@ -229,7 +237,11 @@ bcnt = 180
                 "f:2:1: `foo` is not an option, and no option asks for it",
             ),
         ] {
-            assert_eq!(read_list("f", text).unwrap_err().to_string(), error, "{text}");
+            assert_eq!(
+                read_list("f", text).unwrap_err().to_string(),
+                error,
+                "{text}"
+            );
         }
     }
 }

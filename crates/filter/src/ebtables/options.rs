@@ -16,7 +16,12 @@ pub(super) fn rule(words: &[Word]) -> Result<Rule, Diagnostic> {
         effects: Vec::new(),
         action: Action::Continue,
         text: String::new(),
-        origin: Origin::Text(words.first().map(|word| word.place.clone()).unwrap_or_default()),
+        origin: Origin::Text(
+            words
+                .first()
+                .map(|word| word.place.clone())
+                .unwrap_or_default(),
+        ),
         packets: None,
     };
     let mut shown = Vec::new();
@@ -27,9 +32,10 @@ pub(super) fn rule(words: &[Word]) -> Result<Rule, Diagnostic> {
             break;
         };
         if !word.is_option() {
-            return Err(word
-                .place
-                .error(format!("`{}` is not an option, and no option asks for it", word.text)));
+            return Err(word.place.error(format!(
+                "`{}` is not an option, and no option asks for it",
+                word.text
+            )));
         }
         if word.is("-c") {
             // Counters: packets, bytes.
@@ -140,9 +146,24 @@ fn verdict(name: &str) -> Option<Action> {
 fn is_match_option(word: &str) -> bool {
     matches!(word, "-p" | "-s" | "-d" | "-i" | "-o")
         || [
-            "--proto", "--source", "--dest", "--in-", "--out-", "--logical", "--ip", "--arp-",
-            "--vlan-", "--stp-", "--limit", "--pkttype", "--among", "--802_3", "--log", "--nflog",
-            "--ulog", "--mark",
+            "--proto",
+            "--source",
+            "--dest",
+            "--in-",
+            "--out-",
+            "--logical",
+            "--ip",
+            "--arp-",
+            "--vlan-",
+            "--stp-",
+            "--limit",
+            "--pkttype",
+            "--among",
+            "--802_3",
+            "--log",
+            "--nflog",
+            "--ulog",
+            "--mark",
         ]
         .iter()
         .any(|start| word.starts_with(start))
@@ -157,7 +178,10 @@ fn option(
 ) -> Result<(), Diagnostic> {
     let start = cursor.at() - 1 - usize::from(negated);
     let name = option.text.as_str();
-    if matches!(name, "--log" | "--log-ip" | "--log-arp" | "--log-ip6" | "--nflog" | "--ulog") {
+    if matches!(
+        name,
+        "--log" | "--log-ip" | "--log-arp" | "--log-ip6" | "--nflog" | "--ulog"
+    ) {
         return Ok(());
     }
     if name == "--arp-gratuitous" {
@@ -177,14 +201,44 @@ fn option(
     }
     let known = matches!(
         name,
-        "-p" | "--protocol" | "--proto" | "-s" | "--source" | "--src" | "-d" | "--destination"
-            | "--dst" | "-i" | "--in-interface" | "--in-if" | "-o" | "--out-interface"
-            | "--out-if" | "--logical-in" | "--logical-out" | "--ip-src" | "--ip-source"
-            | "--ip-dst" | "--ip-destination" | "--ip6-src" | "--ip6-source" | "--ip6-dst"
-            | "--ip6-destination" | "--arp-ip-src" | "--arp-ip-dst" | "--arp-mac-src"
-            | "--arp-mac-dst" | "--ip-icmp-type" | "--ip6-icmp-type" | "--mark" | "--among-src"
-            | "--among-dst" | "--pkttype-type" | "--log-level" | "--log-prefix"
-    ) || name.starts_with("--nflog-") || name.starts_with("--ulog-");
+        "-p" | "--protocol"
+            | "--proto"
+            | "-s"
+            | "--source"
+            | "--src"
+            | "-d"
+            | "--destination"
+            | "--dst"
+            | "-i"
+            | "--in-interface"
+            | "--in-if"
+            | "-o"
+            | "--out-interface"
+            | "--out-if"
+            | "--logical-in"
+            | "--logical-out"
+            | "--ip-src"
+            | "--ip-source"
+            | "--ip-dst"
+            | "--ip-destination"
+            | "--ip6-src"
+            | "--ip6-source"
+            | "--ip6-dst"
+            | "--ip6-destination"
+            | "--arp-ip-src"
+            | "--arp-ip-dst"
+            | "--arp-mac-src"
+            | "--arp-mac-dst"
+            | "--ip-icmp-type"
+            | "--ip6-icmp-type"
+            | "--mark"
+            | "--among-src"
+            | "--among-dst"
+            | "--pkttype-type"
+            | "--log-level"
+            | "--log-prefix"
+    ) || name.starts_with("--nflog-")
+        || name.starts_with("--ulog-");
     if !known {
         cursor.skip_values();
         tests.push(Test::Opaque(words::join(cursor.since(start))));
@@ -198,8 +252,8 @@ fn option(
                 tests.push(Test::within(Field::EtherType, (0, 0x5ff), negated));
             } else {
                 let hex = word.text.trim_start_matches("0x");
-                let number = names::ethertype(&word.text)
-                    .or_else(|| u16::from_str_radix(hex, 16).ok());
+                let number =
+                    names::ethertype(&word.text).or_else(|| u16::from_str_radix(hex, 16).ok());
                 let number = parsed(word, "an EtherType", number)?;
                 tests.push(Test::is(Field::EtherType, number.into(), negated));
             }
@@ -233,7 +287,12 @@ fn option(
                 "" => u64::from(u32::MAX),
                 mask => parsed(word, "a mark", names::number(mask))?,
             };
-            tests.push(Test::masked(Field::Mark, value.into(), mask.into(), negated));
+            tests.push(Test::masked(
+                Field::Mark,
+                value.into(),
+                mask.into(),
+                negated,
+            ));
         }
         "--among-src" => tests.push(among(true, word, negated)?),
         "--among-dst" => tests.push(among(false, word, negated)?),
@@ -283,9 +342,10 @@ fn number_test(field: Field, word: &Word, negated: bool) -> Result<Test, Diagnos
             "an IP protocol",
             names::protocol(text).map(|n| (n.into(), n.into())),
         ),
-        Field::Ip4Tos | Field::Ip6TrafficClass => {
-            ("a byte in hexadecimal", hex().filter(|&n| n < 256).map(|n| (n, n)))
-        }
+        Field::Ip4Tos | Field::Ip6TrafficClass => (
+            "a byte in hexadecimal",
+            hex().filter(|&n| n < 256).map(|n| (n, n)),
+        ),
         Field::ArpOperation => (
             "an ARP operation",
             names::arp_operation(text).map(|n| (n, n)),
@@ -402,7 +462,10 @@ fn among(source: bool, word: &Word, negated: bool) -> Result<Test, Diagnostic> {
                 address::with_mask(ip, false),
             )?;
             let ip = ip & mask;
-            pairs.push(vec![(mac, mac), (ip, ip | !mask & Field::Ip4Source.all_ones())]);
+            pairs.push(vec![
+                (mac, mac),
+                (ip, ip | !mask & Field::Ip4Source.all_ones()),
+            ]);
         }
     }
     let mut tests = vec![Test::Compare {

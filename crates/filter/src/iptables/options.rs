@@ -12,19 +12,85 @@ use crate::words::range;
 
 /// Matches that only their options test; `-m NAME` itself says nothing.
 const SILENT: &[&str] = &[
-    "tcp", "udp", "sctp", "dccp", "udplite", "icmp", "icmp6", "conntrack", "state", "physdev",
-    "mac", "iprange", "dscp", "tos", "comment", "connlimit", "multiport", "pkttype", "mark",
-    "ttl", "hl", "length", "set", "limit", "hashlimit", "addrtype", "recent", "string", "owner",
-    "statistic", "u32", "connmark", "esp", "ah", "tcpmss", "time", "helper", "quota", "rateest",
-    "policy", "bpf", "cgroup", "connbytes", "realm", "ecn", "ipv6header", "frag", "rt", "hbh",
-    "dst", "cluster", "cpu", "devgroup", "nfacct", "osf",
+    "tcp",
+    "udp",
+    "sctp",
+    "dccp",
+    "udplite",
+    "icmp",
+    "icmp6",
+    "conntrack",
+    "state",
+    "physdev",
+    "mac",
+    "iprange",
+    "dscp",
+    "tos",
+    "comment",
+    "connlimit",
+    "multiport",
+    "pkttype",
+    "mark",
+    "ttl",
+    "hl",
+    "length",
+    "set",
+    "limit",
+    "hashlimit",
+    "addrtype",
+    "recent",
+    "string",
+    "owner",
+    "statistic",
+    "u32",
+    "connmark",
+    "esp",
+    "ah",
+    "tcpmss",
+    "time",
+    "helper",
+    "quota",
+    "rateest",
+    "policy",
+    "bpf",
+    "cgroup",
+    "connbytes",
+    "realm",
+    "ecn",
+    "ipv6header",
+    "frag",
+    "rt",
+    "hbh",
+    "dst",
+    "cluster",
+    "cpu",
+    "devgroup",
+    "nfacct",
+    "osf",
 ];
 
 /// Targets that leave the frame as it is and go on with the next rule.
 const NEUTRAL: &[&str] = &[
-    "LOG", "NFLOG", "ULOG", "TRACE", "CONNMARK", "CONNSECMARK", "SECMARK", "CLASSIFY", "SET",
-    "CHECKSUM", "RATEEST", "IDLETIMER", "LED", "AUDIT", "HMARK", "CT", "NOTRACK", "TCPMSS",
-    "TCPOPTSTRIP", "TEE",
+    "LOG",
+    "NFLOG",
+    "ULOG",
+    "TRACE",
+    "CONNMARK",
+    "CONNSECMARK",
+    "SECMARK",
+    "CLASSIFY",
+    "SET",
+    "CHECKSUM",
+    "RATEEST",
+    "IDLETIMER",
+    "LED",
+    "AUDIT",
+    "HMARK",
+    "CT",
+    "NOTRACK",
+    "TCPMSS",
+    "TCPOPTSTRIP",
+    "TEE",
 ];
 
 /// Reads a rule from its words.
@@ -35,7 +101,12 @@ pub(super) fn rule(version: Version, words: &[Word]) -> Result<Rule, Diagnostic>
         effects: Vec::new(),
         action: Action::Continue,
         text: String::new(),
-        origin: Origin::Text(words.first().map(|word| word.place.clone()).unwrap_or_default()),
+        origin: Origin::Text(
+            words
+                .first()
+                .map(|word| word.place.clone())
+                .unwrap_or_default(),
+        ),
         packets: None,
     };
     let mut shown = Vec::new();
@@ -46,9 +117,10 @@ pub(super) fn rule(version: Version, words: &[Word]) -> Result<Rule, Diagnostic>
             break;
         };
         if !word.is_option() {
-            return Err(word
-                .place
-                .error(format!("`{}` is not an option, and no option asks for it", word.text)));
+            return Err(word.place.error(format!(
+                "`{}` is not an option, and no option asks for it",
+                word.text
+            )));
         }
         match word.text.as_str() {
             "-c" | "--set-counters" => {
@@ -217,11 +289,10 @@ impl Reader<'_, '_> {
             "-o" | "--out-interface" => self.push(named(Interface::OutputDevice, text, negated)),
             "--physdev-in" => self.push(named(Interface::InputPort, text, negated)),
             "--physdev-out" => self.push(named(Interface::OutputPort, text, negated)),
+            "-p" | "--protocol" if matches!(text, "all" | "0") => {}
             "-p" | "--protocol" => {
-                if text != "all" && text != "0" {
-                    let number = parsed(word, "an IP protocol", names::protocol(text))?;
-                    self.push(Test::is(Field::Transport, number.into(), negated));
-                }
+                let number = parsed(word, "an IP protocol", names::protocol(text))?;
+                self.push(Test::is(Field::Transport, number.into(), negated));
             }
             "--sport" | "--source-port" => self.port(Field::SourcePort(None), word, negated)?,
             "--dport" | "--destination-port" => {
@@ -233,7 +304,11 @@ impl Reader<'_, '_> {
             "--tcp-flags" => {
                 let comparison = self.cursor.value(option)?.1;
                 let mask = parsed(word, "a list of TCP flags", tcp_flags(text))?;
-                let set = parsed(comparison, "a list of TCP flags", tcp_flags(&comparison.text))?;
+                let set = parsed(
+                    comparison,
+                    "a list of TCP flags",
+                    tcp_flags(&comparison.text),
+                )?;
                 self.push(flags(mask, set, negated));
             }
             "--tcp-option" => {
@@ -270,18 +345,20 @@ impl Reader<'_, '_> {
                 } else {
                     destination
                 };
-                let parse = |text: &str| if v6 { address::ip6(text) } else { address::ip4(text) };
+                let parse = |text: &str| {
+                    if v6 {
+                        address::ip6(text)
+                    } else {
+                        address::ip4(text)
+                    }
+                };
                 let found = range(text, '-', (0, field.all_ones()), parse);
                 let range = parsed(word, "a range of addresses", found)?;
                 self.push(Test::within(field, range, negated));
             }
             "--dscp" | "--dscp-class" => {
                 let code = parsed(word, "a code point", names::dscp(text))?;
-                let field = if v6 {
-                    Field::Ip6Dscp
-                } else {
-                    Field::Ip4Dscp
-                };
+                let field = if v6 { Field::Ip6Dscp } else { Field::Ip4Dscp };
                 self.push(Test::is(field, code.into(), negated));
             }
             "--tos" => {
@@ -300,7 +377,12 @@ impl Reader<'_, '_> {
                 let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
                 let value = parsed(word, "a mark", names::number(value))?;
                 let mask = parsed(word, "a mark", names::number(mask))?;
-                self.push(Test::masked(Field::Mark, value.into(), mask.into(), negated));
+                self.push(Test::masked(
+                    Field::Mark,
+                    value.into(),
+                    mask.into(),
+                    negated,
+                ));
             }
             "--pkt-type" => match text.to_ascii_lowercase().as_str() {
                 "broadcast" => self.push(Test::is(Field::PacketType, 1, negated)),
@@ -330,7 +412,11 @@ impl Reader<'_, '_> {
             "--length" => {
                 let found = range(text, ':', (0, u16::MAX), |text| text.parse().ok());
                 let (low, high) = parsed(word, "a length or a range of lengths", found)?;
-                self.push(Test::within(Field::Length, (low.into(), high.into()), negated));
+                self.push(Test::within(
+                    Field::Length,
+                    (low.into(), high.into()),
+                    negated,
+                ));
             }
             "--connlimit-above" | "--connlimit-upto" => {
                 let above = parsed(word, "a number of connections", text.parse().ok())?;
@@ -445,14 +531,55 @@ impl Reader<'_, '_> {
 
 /// Options that take one value and are understood.
 const KNOWN: &[&str] = &[
-    "-s", "--source", "--src", "-d", "--destination", "--dst", "-i", "--in-interface", "-o",
-    "--out-interface", "--physdev-in", "--physdev-out", "-p", "--protocol", "--sport",
-    "--source-port", "--dport", "--destination-port", "--sports", "--source-ports", "--dports",
-    "--destination-ports", "--ports", "--tcp-flags", "--tcp-option", "--icmp-type",
-    "--icmpv6-type", "--ctstate", "--state", "--ctdir", "--mac-source", "--src-range",
-    "--dst-range", "--dscp", "--dscp-class", "--tos", "--mark", "--pkt-type", "--ttl-eq",
-    "--ttl-lt", "--ttl-gt", "--hl-eq", "--hl-lt", "--hl-gt", "--length", "--connlimit-above",
-    "--connlimit-upto", "--connlimit-mask", "--comment",
+    "-s",
+    "--source",
+    "--src",
+    "-d",
+    "--destination",
+    "--dst",
+    "-i",
+    "--in-interface",
+    "-o",
+    "--out-interface",
+    "--physdev-in",
+    "--physdev-out",
+    "-p",
+    "--protocol",
+    "--sport",
+    "--source-port",
+    "--dport",
+    "--destination-port",
+    "--sports",
+    "--source-ports",
+    "--dports",
+    "--destination-ports",
+    "--ports",
+    "--tcp-flags",
+    "--tcp-option",
+    "--icmp-type",
+    "--icmpv6-type",
+    "--ctstate",
+    "--state",
+    "--ctdir",
+    "--mac-source",
+    "--src-range",
+    "--dst-range",
+    "--dscp",
+    "--dscp-class",
+    "--tos",
+    "--mark",
+    "--pkt-type",
+    "--ttl-eq",
+    "--ttl-lt",
+    "--ttl-gt",
+    "--hl-eq",
+    "--hl-lt",
+    "--hl-gt",
+    "--length",
+    "--connlimit-above",
+    "--connlimit-upto",
+    "--connlimit-mask",
+    "--comment",
 ];
 
 fn named(interface: Interface, name: &str, negated: bool) -> Test {

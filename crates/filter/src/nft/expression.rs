@@ -82,8 +82,10 @@ fn compare(scope: Scope<'_>, key: Key, operator: &str, right: &Value) -> Option<
             Value::Array(states) => states.iter().collect(),
             _ => elements(scope, right)?,
         };
-        let ranges: Option<Vec<Range>> =
-            states.into_iter().map(|state| range(key.field, state)).collect();
+        let ranges: Option<Vec<Range>> = states
+            .into_iter()
+            .map(|state| range(key.field, state))
+            .collect();
         return Some(Test::Compare {
             key,
             negated: negated(operator)?,
@@ -111,7 +113,14 @@ fn compare(scope: Scope<'_>, key: Key, operator: &str, right: &Value) -> Option<
     let (ranges, negated) = match operator {
         "==" | "in" => (ranges, false),
         "!=" => (ranges, true),
-        "<" => (one?.0.checked_sub(1).map(|last| (0, last)).into_iter().collect(), false),
+        "<" => (
+            one?.0
+                .checked_sub(1)
+                .map(|last| (0, last))
+                .into_iter()
+                .collect(),
+            false,
+        ),
         "<=" => (vec![(0, one?.1)], false),
         ">" => (vec![(one?.1.checked_add(1)?, all)], false),
         ">=" => (vec![(one?.0, all)], false),
@@ -231,7 +240,9 @@ fn payload(payload: &Value) -> Option<Field> {
     if let Some(base) = payload.get("base").and_then(Value::as_str) {
         let number = |key| {
             let number = payload.get(key).and_then(Value::as_u64)?;
-            u32::try_from(number).ok().filter(|&number| number < 1 << 20)
+            u32::try_from(number)
+                .ok()
+                .filter(|&number| number < 1 << 20)
         };
         let start = match base {
             "ll" => Start::Link,

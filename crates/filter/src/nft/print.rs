@@ -104,9 +104,8 @@ fn on_right(left: &Value, right: &Value) -> String {
     };
     if let (Some((_, name)), Some(number)) = (field(left), right.as_u64())
         && matches!(name.as_str(), "type" | "ptype")
-        && field(left).is_some_and(|(protocol, _)| {
-            matches!(protocol.as_str(), "ether" | "vlan" | "arp")
-        })
+        && field(left)
+            .is_some_and(|(protocol, _)| matches!(protocol.as_str(), "ether" | "vlan" | "arp"))
     {
         return format!("{number:#06x}");
     }
@@ -145,8 +144,18 @@ fn expression(value: &Value) -> String {
     };
     if let Some(payload) = value.get("payload") {
         if payload.get("base").is_some() {
-            let number = |key| payload.get(key).map(ToString::to_string).unwrap_or_default();
-            return format!("@{},{},{}", text(payload, "base"), number("offset"), number("len"));
+            let number = |key| {
+                payload
+                    .get(key)
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            };
+            return format!(
+                "@{},{},{}",
+                text(payload, "base"),
+                number("offset"),
+                number("len")
+            );
         }
         return format!("{} {}", text(payload, "protocol"), text(payload, "field"));
     }

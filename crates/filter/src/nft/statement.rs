@@ -37,7 +37,10 @@ pub(super) fn rule(scope: Scope<'_>, statements: &[Value]) -> Rule {
             continue;
         };
         if name == "counter" {
-            rule.packets = value.get("packets").and_then(Value::as_u64).or(rule.packets);
+            rule.packets = value
+                .get("packets")
+                .and_then(Value::as_u64)
+                .or(rule.packets);
         }
         if NEUTRAL.contains(&name) {
             continue;
@@ -57,12 +60,13 @@ pub(super) fn rule(scope: Scope<'_>, statements: &[Value]) -> Rule {
             },
             "ct count" => rule.tests.push(crowded(value)),
             "mangle" => {
-                let effect = mark(value)
-                    .unwrap_or_else(|| Effect::Rewrite(print::statement(statement)));
+                let effect =
+                    mark(value).unwrap_or_else(|| Effect::Rewrite(print::statement(statement)));
                 rule.effects.push(effect);
             }
             "snat" | "dnat" | "masquerade" | "redirect" | "tproxy" => {
-                rule.effects.push(Effect::Rewrite(print::statement(statement)));
+                rule.effects
+                    .push(Effect::Rewrite(print::statement(statement)));
                 rule.action = Action::Accept;
             }
             "xt" if value.get("type").and_then(Value::as_str) == Some("watcher") => {}
@@ -80,11 +84,19 @@ pub(super) fn rule(scope: Scope<'_>, statements: &[Value]) -> Rule {
 
 fn only_entry(statement: &Value) -> Option<(&str, &Value)> {
     let object = statement.as_object().filter(|object| object.len() == 1)?;
-    object.iter().next().map(|(name, value)| (name.as_str(), value))
+    object
+        .iter()
+        .next()
+        .map(|(name, value)| (name.as_str(), value))
 }
 
 fn verdict(name: &str, value: &Value) -> Option<Action> {
-    let target = || value.get("target").and_then(Value::as_str).map(str::to_owned);
+    let target = || {
+        value
+            .get("target")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
     Some(match name {
         "accept" => Action::Accept,
         "drop" => Action::Drop,
