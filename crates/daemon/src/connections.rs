@@ -6,7 +6,7 @@ use pointsman_director::{
     control::words_address,
     model::{ConnectionView, Protocol},
     record::{ConnectionRecord, FlowKey, connection_flag},
-    tcp,
+    sctp, tcp,
 };
 
 /// Nanoseconds of a second.
@@ -41,6 +41,7 @@ pub fn view(
         _ if template => Some("NONE"),
         Some(Protocol::Tcp) => tcp::NAMES.get(usize::from(record.state())).copied(),
         Some(Protocol::Udp) => Some("UDP"),
+        Some(Protocol::Sctp) => sctp::NAMES.get(usize::from(record.state())).copied(),
         _ => None,
     };
     let left = record.expires.load().saturating_sub(now) / SECOND;

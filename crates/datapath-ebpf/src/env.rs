@@ -12,7 +12,7 @@ use pointsman_wire::Mac;
 
 use crate::{
     maps::{FIB, TEST, TESTING, TICK, ZERO},
-    seldom::{assure, choose, mark, retire},
+    seldom::{assure, checksum_change, choose, mark, retire},
 };
 
 const AF_INET: u8 = 2;
@@ -154,6 +154,11 @@ impl Env for Kernel {
     ) -> bool {
         // SAFETY: a function of this program, with what it asks for.
         unsafe { retire(key, connection, u32::from(forced)) != 0 }
+    }
+
+    #[inline(always)]
+    fn checksum_change(&self, change: u32, length: u32) -> u32 {
+        checksum_change(change, length)
     }
 
     #[inline(always)]

@@ -10,6 +10,7 @@ use core::ptr;
 use pointsman_director::{
     begin, connection, mark, persistence,
     record::{ConnectionRecord, FlowKey},
+    sctp,
 };
 
 use crate::{env::Kernel, maps::SCRATCH, tables::Maps};
@@ -61,6 +62,13 @@ pub unsafe extern "C" fn retire(
         }
         _ => 0,
     }
+}
+
+/// [`sctp::checksum_change`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn checksum_change(change: u32, length: u32) -> u32 {
+    sctp::checksum_change(&KERNEL, change, length)
 }
 
 /// [`persistence::assure`].

@@ -5,12 +5,13 @@ use pointsman_wire::tcp;
 
 use crate::{
     connection,
-    headers::{Headers, UDP},
+    headers::{Headers, SCTP, UDP},
     persistence,
     process::Scratch,
     reason::Reason,
     record::{NONE, ServerRecord, ServiceRecord, Settings, method, service_flag, settings_flag},
     schedule::{self, Scheduler},
+    sctp,
     service::{self, By, Found},
     tables::{Env, InsertError, Tables},
 };
@@ -132,6 +133,15 @@ fn may_begin(h: &Headers, settings: &Settings, service: &ServiceRecord) -> Resul
     }
     if h.flow.protocol == UDP {
         return Ok(false);
+    }
+    if h.flow.protocol == SCTP {
+        let sloppy = settings.flags & settings_flag::SLOPPY_SCTP != 0;
+        let begins = h.kind == sctp::event::INIT || (sloppy && h.kind != sctp::event::ABORT);
+        return if begins {
+            Ok(false)
+        } else {
+            Err(Reason::NoConnection)
+        };
     }
     let sloppy = settings.flags & settings_flag::SLOPPY_TCP != 0;
     if h.kind & tcp::RST == 0 && (sloppy || h.kind & tcp::SYN != 0) {

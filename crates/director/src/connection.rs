@@ -1,12 +1,13 @@
 //! The life of a connection: found, followed, begun, retired.
 
 use crate::{
-    headers::{Headers, TCP},
+    headers::{Headers, SCTP, TCP, UDP},
     persistence,
     record::{
         ConnectionRecord, FlowKey, ServerCounts, ServerRecord, Settings, connection_flag as flag,
         control, counts_flag, method,
     },
+    sctp,
     tables::{Env, InsertError, Tables},
     tcp::{self, Direction},
 };
@@ -33,10 +34,40 @@ impl ConnectionRecord {
 /// The timeout of `state`, seconds.
 #[inline(always)]
 fn timeout_of(settings: &Settings, protocol: u8, state: u8) -> u32 {
-    if protocol == TCP {
-        settings.tcp_timeouts[(state & 15) as usize]
-    } else {
-        settings.udp_timeout
+    match protocol {
+        TCP => settings.tcp_timeouts[(state & 15) as usize],
+        SCTP => sctp::timeout(state),
+        _ => settings.udp_timeout,
+    }
+}
+
+/// The state of a connection after a packet.
+#[inline(always)]
+fn next(h: &Headers, state: u8, direction: Direction) -> u8 {
+    match h.flow.protocol {
+        TCP => tcp::next(state, h.kind, direction),
+        SCTP => sctp::next(state, h.kind, direction),
+        _ => 0,
+    }
+}
+
+/// True when connections in `state` count as active; those of UDP never do.
+#[inline(always)]
+fn is_active(protocol: u8, state: u8) -> bool {
+    match protocol {
+        TCP => tcp::is_active(state),
+        SCTP => state == sctp::ESTABLISHED,
+        _ => false,
+    }
+}
+
+/// True when `state` is that of a handshake that went through.
+#[inline(always)]
+fn is_established(protocol: u8, state: u8) -> bool {
+    match protocol {
+        TCP => state == tcp::state::ESTABLISHED,
+        SCTP => state == sctp::ESTABLISHED,
+        _ => false,
     }
 }
 
@@ -59,7 +90,7 @@ pub fn follow<T: Tables, E: Env>(
     let mut state = 0;
     // A handshake that went through, or a reply: behind the connection is a real client.
     let mut assured = output;
-    if h.flow.protocol == TCP {
+    if h.flow.protocol != UDP {
         let old = connection.word.load();
         let mut word = old;
         let direction = if output {
@@ -70,10 +101,10 @@ pub fn follow<T: Tables, E: Env>(
         } else {
             Direction::Input
         };
-        state = tcp::next(old as u8, h.kind, direction);
-        assured = state == tcp::state::ESTABLISHED;
+        state = next(h, old as u8, direction);
+        assured = is_established(h.flow.protocol, state);
         word = (word & !STATE) | state as u32;
-        let active = tcp::is_active(state);
+        let active = is_active(h.flow.protocol, state);
         word = if active {
             word & !flag::INACTIVE
         } else {
@@ -122,12 +153,8 @@ pub fn begin(
         word |= flag::NO_OUTPUT;
         direction = Direction::InputOnly;
     }
-    let state = if h.flow.protocol == TCP {
-        tcp::next(0, h.kind, direction)
-    } else {
-        0
-    };
-    if h.flow.protocol != TCP || !tcp::is_active(state) {
+    let state = next(h, 0, direction);
+    if !is_active(h.flow.protocol, state) {
         word |= flag::INACTIVE;
     }
     let timeout = timeout_of(settings, h.flow.protocol, state);

@@ -3,11 +3,12 @@
 
 use crate::{
     connection::SECOND,
-    headers::TCP,
+    headers::{SCTP, TCP},
     persistence,
     record::{
         ConnectionRecord, FlowKey, Settings, connection_flag as flag, server_flag, settings_flag,
     },
+    sctp,
     tables::{Env, Tables},
     tcp::state,
 };
@@ -62,12 +63,11 @@ fn may_drop<E: Env>(env: &E, key: &FlowKey, connection: &ConnectionRecord, now: 
     if connection.is_template() {
         return !connection.is_assured();
     }
-    if key.protocol == TCP {
-        match connection.state() {
-            state::SYN_RECV | state::SYNACK => return true,
-            state::ESTABLISHED => {}
-            _ => return false,
-        }
+    match (key.protocol, connection.state()) {
+        (TCP, state::SYN_RECV | state::SYNACK) | (SCTP, sctp::INIT1 | sctp::INIT) => return true,
+        (TCP, state::ESTABLISHED) | (SCTP, sctp::ESTABLISHED) => {}
+        (TCP | SCTP, _) => return false,
+        _ => {}
     }
     // Idle for a minute at least, by `todrop_entry`.
     let left = connection.expires.load().saturating_sub(now);

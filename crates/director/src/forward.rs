@@ -3,10 +3,12 @@
 //! As in IPVS (`ip_vs_xmit.c`) the hop limit falls by one with every method, and what is too big
 //! for the path or out of hops is answered, not forwarded.
 
-use pointsman_wire::{Be16, Be32, Ethernet, Ipv4, Ipv6, Tcp, Udp, checksum::Difference, ethernet};
+use pointsman_wire::{
+    Be16, Be32, Ethernet, Ipv4, Ipv6, Sctp, Tcp, Udp, checksum::Difference, ethernet,
+};
 
 use crate::{
-    headers::{Headers, TCP, UDP},
+    headers::{Headers, SCTP, TCP, UDP},
     reason::{Reason, Verdict},
     record::{Address, NextHop, ServerRecord, hop_flag, method, server_flag, settings_flag},
     tables::{Env, Frame},
@@ -79,7 +81,7 @@ pub fn forward<F: Frame, E: Env>(
             target.settings,
             identification,
         ),
-        method::MASQUERADE => masquerade(frame, h, server, target.port),
+        method::MASQUERADE => masquerade(frame, env, h, server, target.port),
         _ => direct(frame, h, hop),
     };
     verdict.unresolved = u8::from(!resolved);
@@ -97,11 +99,17 @@ fn direct<F: Frame>(frame: &mut F, h: &Headers, hop: &NextHop) -> Verdict {
 
 /// Destination becomes the real server, checksums follow.
 #[inline(always)]
-fn masquerade<F: Frame>(frame: &mut F, h: &Headers, server: &ServerRecord, port: u16) -> Verdict {
+fn masquerade<F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    h: &Headers,
+    server: &ServerRecord,
+    port: u16,
+) -> Verdict {
     if let Err(reason) = age(frame, h) {
         return Verdict::of(reason);
     }
-    match translate(frame, h, End::Destination, &server.address, port) {
+    match translate(frame, env, h, End::Destination, &server.address, port) {
         Ok(()) => leave(frame, h.tags, &server.hop, Reason::Masquerade),
         Err(reason) => Verdict::of(reason),
     }
@@ -302,8 +310,9 @@ pub enum End {
 
 /// Gives one end of the packet another address and port (network order); checksums follow.
 #[inline(always)]
-pub fn translate<F: Frame>(
+pub fn translate<F: Frame, E: Env>(
     frame: &mut F,
+    env: &E,
     h: &Headers,
     end: End,
     address: &Address,
@@ -313,6 +322,7 @@ pub fn translate<F: Frame>(
     let (checksum, udp) = match h.flow.protocol {
         TCP => (at + Tcp::CHECKSUM, false),
         UDP => (at + Udp::CHECKSUM, true),
+        SCTP => return translate_sctp(frame, env, h, end, address, port),
         _ => return Err(Reason::Malformed),
     };
     // Source and destination port lie alike in TCP and UDP.
@@ -329,6 +339,36 @@ pub fn translate<F: Frame>(
     } else {
         Err(Reason::Malformed)
     }
+}
+
+/// [`translate`] for SCTP, whose checksum does not cover addresses.
+#[inline(always)]
+fn translate_sctp<F: Frame, E: Env>(
+    frame: &mut F,
+    env: &E,
+    h: &Headers,
+    end: End,
+    address: &Address,
+    port: u16,
+) -> Result<(), Reason> {
+    let (old, shift) = match end {
+        End::Source => (h.flow.source_port, 0),
+        End::Destination => (h.flow.destination_port, 16),
+    };
+    let change = (u16::from_le(old ^ port) as u32) << shift;
+    if change != 0 {
+        let length = h.ip() + h.length - h.transport();
+        let by = env.checksum_change(change, length);
+        let header = frame.view_mut::<Sctp>(h.transport());
+        let header = header.ok_or(Reason::Malformed)?;
+        match end {
+            End::Source => header.source.set_raw(port),
+            End::Destination => header.destination.set_raw(port),
+        }
+        let checksum = u32::from_le_bytes(header.checksum) ^ by;
+        header.checksum = checksum.to_le_bytes();
+    }
+    translate_address(frame, h, end, address).map(drop)
 }
 
 /// Gives one end of the IP header another address; the IPv4 header checksum follows.

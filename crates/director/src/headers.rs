@@ -2,13 +2,14 @@
 //! and the start of the transport header.
 
 use pointsman_wire::{
-    Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, Tcp, Udp, VlanTag, ethernet, icmp,
-    ipv6,
+    Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, Sctp, SctpChunk, Tcp, Udp, VlanTag,
+    ethernet, icmp, ipv6, sctp as wire,
 };
 
 use crate::{
     reason::Reason,
     record::{Address, FlowKey},
+    sctp,
     tables::Frame,
 };
 
@@ -18,6 +19,8 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IP protocol number of SCTP.
+pub const SCTP: u8 = 132;
 
 /// Extension headers walked before a packet is left to the kernel.
 const MAX_EXTENSIONS: u32 = 6;
@@ -41,7 +44,7 @@ pub struct Headers {
     pub transport: u16,
     /// Bytes of the transport header.
     pub transport_length: u16,
-    /// TCP flags, or the type of an ICMP message.
+    /// TCP flags, the type of an ICMP message, or the [`sctp::event`] of an SCTP packet.
     pub kind: u8,
     /// VLAN tags, those kept apart from the frame included.
     pub tags: u8,
@@ -248,7 +251,7 @@ fn set_address(to: &mut Address, from: &[pointsman_wire::Be32; 4]) {
     *to = [from[0].raw(), from[1].raw(), from[2].raw(), from[3].raw()];
 }
 
-/// The first eight bytes of TCP and UDP: all that a quote has to hold.
+/// The first eight bytes of TCP, UDP and SCTP: all that a quote has to hold.
 type Ports = Udp;
 
 #[inline(always)]
@@ -286,7 +289,18 @@ fn parse_transport<F: Frame>(
             h.kind = tcp.flags;
             h.transport_length = length as u16;
         }
-        TCP | UDP => {
+        SCTP if !quoted => {
+            if available < Sctp::LEN + SctpChunk::LEN {
+                return Err(Reason::Malformed);
+            }
+            let sctp = frame.view::<Sctp>(offset).ok_or(Reason::Malformed)?;
+            h.flow.source_port = sctp.source.raw();
+            h.flow.destination_port = sctp.destination.raw();
+            h.kind = first_event(frame, offset + Sctp::LEN, available - Sctp::LEN)
+                .ok_or(Reason::Malformed)?;
+            h.transport_length = Sctp::LEN as u16;
+        }
+        TCP | UDP | SCTP => {
             let udp = frame.view::<Ports>(offset).ok_or(Reason::Malformed)?;
             let length = udp.length.get() as u32;
             if available < Udp::LEN || (!quoted && (length < Udp::LEN || length > available)) {
@@ -300,4 +314,21 @@ fn parse_transport<F: Frame>(
         _ => return Err(Reason::NotBalanced),
     }
     Ok(())
+}
+
+/// The event of the chunks at `offset`: the first one's, but behind a cookie an ABORT counts
+/// (`sctp_state_transition`).
+#[inline(always)]
+fn first_event<F: Frame>(frame: &F, offset: u32, available: u32) -> Option<u8> {
+    let chunk = frame.view::<SctpChunk>(offset)?;
+    let cookie = chunk.kind == wire::COOKIE_ECHO || chunk.kind == wire::COOKIE_ACK;
+    let first = sctp::event_of(chunk.kind);
+    let length = (chunk.length.get() as u32 + 3) & !3;
+    if !cookie || length < SctpChunk::LEN || length + SctpChunk::LEN > available {
+        return Some(first);
+    }
+    match frame.view::<SctpChunk>(offset + length) {
+        Some(next) if next.kind == wire::ABORT => Some(sctp::event::ABORT),
+        _ => Some(first),
+    }
 }

@@ -24,6 +24,7 @@ pub mod reason;
 pub mod record;
 pub mod related;
 pub mod schedule;
+pub mod sctp;
 pub mod segment;
 pub mod service;
 pub mod tables;

@@ -6,13 +6,13 @@ use crate::{
     begin::{self, Choice},
     connection,
     forward::{self, Target},
-    headers::{self, Headers, TCP},
+    headers::{self, Headers, SCTP, TCP},
     reason::{Action, Reason, Verdict, attempt},
     record::{
         Address, ConnectionRecord, FlowKey, NONE, NextHop, ReplyRecord, ServerRecord, Settings,
         connection_flag, control, hop_flag, method, server_flag, settings_flag,
     },
-    related, segment,
+    related, sctp, segment,
     tables::{Env, Frame, Tables},
     tcp::state,
 };
@@ -126,9 +126,13 @@ fn is_over<T: Tables, E: Env>(
     h: &Headers,
     now: u64,
 ) -> bool {
-    let syn = h.flow.protocol == TCP && h.kind & tcp::SYN != 0;
+    let syn = match h.flow.protocol {
+        TCP => h.kind & tcp::SYN != 0,
+        SCTP => h.kind == sctp::event::INIT,
+        _ => false,
+    };
     let mut over = connection.is_over(now);
-    over |= syn && is_begun_anew(settings, connection);
+    over |= syn && is_begun_anew(settings, h.flow.protocol, connection);
     over |=
         settings.flags & settings_flag::EXPIRE_NODEST != 0 && lacks_server(tables, connection, syn);
     if over {
@@ -137,13 +141,16 @@ fn is_over<T: Tables, E: Env>(
     over
 }
 
-/// True when a SYN ends `connection` by `conn_reuse_mode` (`is_new_conn_expected`).
+/// True when a SYN or INIT ends `connection` by `conn_reuse_mode` (`is_new_conn_expected`).
 #[inline(always)]
-fn is_begun_anew(settings: &Settings, connection: &ConnectionRecord) -> bool {
+fn is_begun_anew(settings: &Settings, protocol: u8, connection: &ConnectionRecord) -> bool {
     if settings.reuse_mode == 0 || connection.control != control::NONE {
         return false;
     }
     let at = connection.state();
+    if protocol == SCTP {
+        return at == sctp::CLOSED;
+    }
     let unanswered = connection.word.load() & connection_flag::NO_OUTPUT != 0;
     at == state::TIME_WAIT
         || at == state::CLOSE
@@ -382,6 +389,7 @@ fn answer<F: Frame, T: Tables, E: Env>(
     let end = forward::End::Source;
     attempt!(forward::translate(
         frame,
+        env,
         &s.headers,
         end,
         &s.reply.address,

@@ -551,6 +551,8 @@ pub mod settings_flag {
     pub const SERVES_IPV4: u32 = 512;
     /// There is an IPv6 service.
     pub const SERVES_IPV6: u32 = 1024;
+    /// `net.ipv4.vs.sloppy_sctp`: any packet but an abort starts a connection.
+    pub const SLOPPY_SCTP: u32 = 2048;
     /// The daemon has written all that it was to begin with; without it these tables are a start that
     /// was cut short. The programs don't care.
     pub const CONFIGURED: u32 = 1 << 31;

@@ -4,7 +4,7 @@ use pointsman_wire::{Be16, Icmp, Ipv4, Ipv6, checksum::Difference};
 
 use crate::{
     forward::{self, End, Target},
-    headers::{self, Headers, TCP, UDP},
+    headers::{self, Headers, SCTP, TCP, UDP},
     process::{Scratch, send},
     reason::{Action, Reason, Verdict, attempt},
     record::{Address, FlowKey, Settings, hop_flag, method, server_flag},
@@ -24,7 +24,7 @@ pub fn process<F: Frame, T: Tables, E: Env>(
         return Verdict::of(Reason::IcmpUnrelated);
     }
     if headers::parse_quoted(frame, &s.headers, &mut s.quoted).is_err()
-        || (s.quoted.flow.protocol != TCP && s.quoted.flow.protocol != UDP)
+        || !is_followed(s.quoted.flow.protocol)
     {
         return Verdict::of(Reason::IcmpUnrelated);
     }
@@ -121,6 +121,12 @@ pub fn process<F: Frame, T: Tables, E: Env>(
     };
     attempt!(translate(frame, &s.headers, &s.quoted, &to));
     forward::leave(frame, s.headers.tags, &s.reply.hop, Reason::RelatedOut)
+}
+
+/// True for protocols that connections are followed of.
+#[inline(always)]
+fn is_followed(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP | SCTP)
 }
 
 /// What an ICMP error's outer header becomes; the quoted packet changes at its other end.

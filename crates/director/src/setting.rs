@@ -63,6 +63,9 @@ settings! {
     /// 1: any TCP packet but RST begins a connection.
     SloppyTcp = "sloppy_tcp", 0 in 0..=1,
         |value, record| raise(record, settings_flag::SLOPPY_TCP, value != 0);
+    /// 1: any SCTP packet but an abort begins a connection.
+    SloppySctp = "sloppy_sctp", 0 in 0..=1,
+        |value, record| raise(record, settings_flag::SLOPPY_SCTP, value != 0);
     /// 1: tunnelled packets keep DF, and clients are told of a smaller MTU.
     PmtuDisc = "pmtu_disc", 1 in 0..=1,
         |value, record| raise(record, settings_flag::PMTU_DISC, value != 0);

@@ -16,6 +16,7 @@ use crate::{
         SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord,
         Settings, SlotLine, TableLine,
     },
+    sctp,
 };
 
 /// The frame being processed. Offsets are bytes from the start of the Ethernet header.
@@ -137,9 +138,9 @@ pub trait Tables {
 
 /// Time, chance, routes, and loops; and what few packets need.
 ///
-/// The latter are [`begin::choose`], [`mark::of`], [`connection::retire`] and
-/// [`persistence::assure`]. The kernel implements them by functions of their own, which its verifier looks at once instead of on every
-/// path that leads to them.
+/// The latter are [`begin::choose`], [`mark::of`], [`connection::retire`], [`persistence::assure`] and
+/// [`sctp::checksum_change`]. The kernel implements them by functions of their own, which its
+/// verifier looks at once instead of on every path that leads to them.
 pub trait Env: Sized {
     /// Nanoseconds of the monotonic clock; a few milliseconds of grain is enough.
     fn now(&self) -> u64;
@@ -189,6 +190,12 @@ pub trait Env: Sized {
         forced: bool,
     ) -> bool {
         connection::retire(tables, key, connection, forced)
+    }
+
+    /// [`sctp::checksum_change`].
+    #[inline(always)]
+    fn checksum_change(&self, change: u32, length: u32) -> u32 {
+        sctp::checksum_change(self, change, length)
     }
 
     /// [`persistence::assure`].

@@ -344,7 +344,11 @@ fn foreign_traffic_passes_untouched() {
         (to_vip().tcp(1, 81).flags(SYN).build(), Reason::NoService),
         (to_vip().udp(1, 80).build(), Reason::NoService),
         (to_vip().tcp(1, 53).flags(SYN).build(), Reason::NoService),
-        (to_vip().sctp(1, 80, 0).build(), Reason::NotBalanced),
+        (to_vip().sctp(1, 80, 0).build(), Reason::Malformed),
+        (
+            to_vip().sctp(1, 80, 0).payload(&[1, 0, 0, 4]).build(),
+            Reason::NoService,
+        ),
         (
             to_vip().protocol(112).payload(&[0; 20]).build(),
             Reason::NotBalanced,

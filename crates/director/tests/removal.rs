@@ -125,7 +125,7 @@ fn clearing_keeps_connections_and_re_creation_revives() {
     bench.apply(&Change::Clear).expect("works");
     assert!(bench.director.services().count() == 0 && bench.tables.services.is_empty());
     assert_eq!(bench.connections(), 1);
-    assert_eq!(bench.reason(&segment(1, ACK).build()), Reason::ServerGone);
+    assert_eq!(bench.reason(&segment(1, ACK).build()), Reason::NoService);
     assert_eq!(bench.reason(&segment(2, SYN).build()), Reason::NoService);
     bench.add(web(), "rr");
     bench.server(web(), real(rs(1), 80, DIRECT, 1));

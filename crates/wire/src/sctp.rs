@@ -68,6 +68,11 @@ pub struct SctpChunk {
     pub length: Be16,
 }
 
+impl SctpChunk {
+    /// Bytes of the head.
+    pub const LEN: u32 = 4;
+}
+
 /// The CRC32c (Castagnoli) of the concatenation of `parts`; store it little-endian.
 #[cfg(feature = "std")]
 pub fn crc32c(parts: &[&[u8]]) -> u32 {

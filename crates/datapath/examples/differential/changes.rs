@@ -45,11 +45,23 @@ pub fn choose(chance: &mut Chance, settings: &Settings, tight: bool) -> Step {
                 ..server
             },
         }]),
-        2 | 3 => Step::Apply(vec![Change::DeleteServer {
-            id,
-            address: server.address,
-            port: server.port,
-        }]),
+        // Of several services, so that packets meet connections whose server is gone.
+        2 | 3 => {
+            let removal = |service: &Service, at: usize| {
+                let server = service.servers().nth(at)?;
+                Some(Change::DeleteServer {
+                    id: service.id(),
+                    address: server.address,
+                    port: server.port,
+                })
+            };
+            let chosen = (0..8).map(|_| (*chance.one(&all), chance.below(4) as usize));
+            let chosen: Vec<_> = chosen.collect();
+            let changes = chosen
+                .iter()
+                .filter_map(|(service, at)| removal(service, *at));
+            Step::Apply(changes.collect())
+        }
         4 | 5 => Step::Apply(vec![Change::AddServer { id, server }]),
         6 => {
             let mut changes = vec![

@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use pointsman_director::native::services::{CLIENT_MAC, DIRECTOR_MAC, Service, services};
-use pointsman_wire::{Frame, build::Segment, tcp};
+use pointsman_director::{
+    model::Protocol,
+    native::services::{CLIENT_MAC, DIRECTOR_MAC, Service, services},
+};
+use pointsman_wire::{Frame, build::Segment, sctp, tcp};
 
 const PORT: u16 = 40_001;
 
@@ -29,33 +32,57 @@ fn of(service: &Service) -> Vec<Vec<u8>> {
     };
     let to = || Frame::ip(client, service.address());
     let mut frames = Vec::new();
-    if service.tcp {
-        let flags = [
-            tcp::SYN,
-            tcp::ACK,
-            tcp::ACK | tcp::PSH,
-            tcp::FIN | tcp::ACK,
-            tcp::RST,
-            0,
-        ];
-        for flags in flags {
-            frames.push(addressed(to().tcp(PORT, 80).flags(flags)));
+    match service.protocol {
+        Protocol::Tcp => {
+            let flags = [
+                tcp::SYN,
+                tcp::ACK,
+                tcp::ACK | tcp::PSH,
+                tcp::FIN | tcp::ACK,
+                tcp::RST,
+                0,
+            ];
+            for flags in flags {
+                frames.push(addressed(to().tcp(PORT, 80).flags(flags)));
+            }
+            frames.push(addressed(to().tcp(PORT, 80).flags(tcp::SYN).mss(1460)));
+            frames.extend(kinds(|| to().tcp(PORT, 80).flags(tcp::ACK), service.ipv6));
+            frames.push(addressed(to().tcp(20, 80).flags(tcp::SYN)));
         }
-        frames.push(addressed(to().tcp(PORT, 80).flags(tcp::SYN).mss(1460)));
-        frames.extend(kinds(|| to().tcp(PORT, 80).flags(tcp::ACK), service.ipv6));
-        frames.push(addressed(to().tcp(20, 80).flags(tcp::SYN)));
-    } else {
-        frames.push(addressed(to().udp(PORT, 80)));
-        frames.push(addressed(to().udp(PORT, 80).without_checksum()));
-        frames.extend(kinds(|| to().udp(PORT, 80), service.ipv6));
+        Protocol::Udp => {
+            frames.push(addressed(to().udp(PORT, 80)));
+            frames.push(addressed(to().udp(PORT, 80).without_checksum()));
+            frames.extend(kinds(|| to().udp(PORT, 80), service.ipv6));
+        }
+        Protocol::Sctp => {
+            let sent = |chunks: &[u8]| addressed(to().sctp(PORT, 80, 7).payload(chunks));
+            frames.push(sent(&[sctp::INIT, 0, 0, 4]));
+            frames.push(sent(&[
+                sctp::COOKIE_ECHO,
+                0,
+                0,
+                5,
+                1,
+                0,
+                0,
+                0,
+                sctp::ABORT,
+                0,
+                0,
+                4,
+            ]));
+            frames.push(sent(&[sctp::INIT, 0, 0, 4]));
+            let data = || to().sctp(PORT, 80, 7).payload(&[sctp::DATA, 0, 0, 4]);
+            frames.extend(kinds(data, service.ipv6));
+        }
     }
     frames.push(addressed(to().echo_request(1, 1)));
     // An error about what a real server sent from the virtual address to the client.
     let sent = Frame::ip(service.address(), client);
-    let sent = if service.tcp {
-        sent.tcp(80, PORT).flags(tcp::ACK).build_packet()
-    } else {
-        sent.udp(80, PORT).build_packet()
+    let sent = match service.protocol {
+        Protocol::Tcp => sent.tcp(80, PORT).flags(tcp::ACK).build_packet(),
+        Protocol::Udp => sent.udp(80, PORT).build_packet(),
+        Protocol::Sctp => sent.sctp(80, PORT, 7).build_packet(),
     };
     let (kind, code) = if service.ipv6 { (1, 4) } else { (3, 3) };
     frames.push(addressed(to().icmp_error(kind, code, 0, &sent)));

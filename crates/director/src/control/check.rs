@@ -51,12 +51,6 @@ pub(super) fn check_service(config: &VirtualService) -> Result<Scheduler, Contro
         Scheduler::from_name(&config.scheduler).ok_or(ControlError::SchedulerNotFound)?;
     match config.id {
         ServiceId::Mark { mark: 0, .. } => return Err(ControlError::Invalid),
-        ServiceId::Address {
-            protocol: Protocol::Sctp,
-            ..
-        } => {
-            return not_yet("SCTP services");
-        }
         ServiceId::Address { .. } | ServiceId::Mark { .. } => {}
     }
     if !scheduler.is_supported() {

@@ -11,9 +11,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pointsman_wire::{
     Frame, Mac,
-    build::{Segment, arp_request},
-    tcp,
+    build::{SctpPart, Segment, arp_request},
+    sctp, tcp,
 };
+
+use crate::model::Protocol;
 
 use super::services::{
     CLIENT_MAC, DIRECTOR_MAC, SERVERS, SERVICES, Service, server, server_mac, services,
@@ -148,17 +150,45 @@ impl Generator {
             Frame::ip(client, service.address()).macs(CLIENT_MAC, DIRECTOR_MAC),
             self.payload_length(),
         );
-        if service.tcp {
-            let flags = self.flags();
-            let length = if flags & tcp::SYN != 0 { 0 } else { length };
-            self.dressed(ip.tcp(port, service.port()).flags(flags).mss(1460), length)
-        } else {
-            let mut udp = ip.udp(port, service.port());
-            if self.chance.percent(15) {
-                udp = udp.without_checksum();
+        match service.protocol {
+            Protocol::Tcp => {
+                let flags = self.flags();
+                let length = if flags & tcp::SYN != 0 { 0 } else { length };
+                self.dressed(ip.tcp(port, service.port()).flags(flags).mss(1460), length)
             }
-            self.dressed(udp, length)
+            Protocol::Sctp => self.chunks(ip.sctp(port, service.port(), 7)),
+            Protocol::Udp => {
+                let mut udp = ip.udp(port, service.port());
+                if self.chance.percent(15) {
+                    udp = udp.without_checksum();
+                }
+                self.dressed(udp, length)
+            }
         }
+    }
+
+    /// With one chunk or two.
+    fn chunks(&mut self, frame: Frame<SctpPart>) -> Vec<u8> {
+        let kinds = [
+            sctp::INIT,
+            sctp::INIT_ACK,
+            sctp::COOKIE_ECHO,
+            sctp::COOKIE_ACK,
+        ];
+        let mut kind = *self.chance.one(&kinds);
+        if self.chance.percent(50) {
+            kind = self.chance.below(16) as u8;
+        }
+        let length = self.chance.below(24) as u8;
+        let mut chunks = vec![kind, 0, 0, 4 + length];
+        chunks.resize(4 + (length as usize).next_multiple_of(4), 0);
+        if self.chance.percent(30) {
+            chunks.extend([sctp::ABORT, 0, 0, 4]);
+        }
+        if self.chance.percent(2) {
+            chunks.truncate(self.chance.below(5) as usize);
+        }
+        self.tagged(frame).payload(&chunks).build()
     }
 
     /// A reply, as a masqueraded flow has one; of other flows it is somebody's traffic.
@@ -168,14 +198,16 @@ impl Generator {
         let ip = Frame::ip(address, flow.client).macs(server_mac(number), DIRECTOR_MAC);
         let length = self.payload_length();
         let port = flow.service.server_port();
-        if flow.service.tcp {
-            let flags = match self.flags() {
-                tcp::SYN => tcp::SYN | tcp::ACK,
-                other => other,
-            };
-            self.dressed(ip.tcp(port, flow.port).flags(flags), length)
-        } else {
-            self.dressed(ip.udp(port, flow.port), length)
+        match flow.service.protocol {
+            Protocol::Tcp => {
+                let flags = match self.flags() {
+                    tcp::SYN => tcp::SYN | tcp::ACK,
+                    other => other,
+                };
+                self.dressed(ip.tcp(port, flow.port).flags(flags), length)
+            }
+            Protocol::Udp => self.dressed(ip.udp(port, flow.port), length),
+            Protocol::Sctp => self.chunks(ip.sctp(port, flow.port, 7)),
         }
     }
 
@@ -184,7 +216,7 @@ impl Generator {
         let flow = self.flow();
         let reply = self.quotable(
             Frame::ip(flow.service.address(), flow.client),
-            flow.service.tcp,
+            flow.service.protocol,
             (flow.service.port(), flow.port),
         );
         let from = match self.chance.below(2) {
@@ -204,19 +236,29 @@ impl Generator {
         let (number, server) = self.server_of(&flow.service);
         let request = self.quotable(
             Frame::ip(flow.client, server),
-            flow.service.tcp,
+            flow.service.protocol,
             (flow.port, flow.service.server_port()),
         );
         self.error(server, flow.client, server_mac(number), &request)
     }
 
-    fn quotable(&mut self, ip: Frame, tcp: bool, (source, destination): (u16, u16)) -> Vec<u8> {
+    fn quotable(
+        &mut self,
+        ip: Frame,
+        protocol: Protocol,
+        (source, destination): (u16, u16),
+    ) -> Vec<u8> {
         let payload = self.chance.bytes(24);
-        let mut packet = if tcp {
-            let segment = ip.tcp(source, destination).flags(tcp::ACK);
-            segment.payload(&payload).build_packet()
-        } else {
-            ip.udp(source, destination).payload(&payload).build_packet()
+        let mut packet = match protocol {
+            Protocol::Tcp => {
+                let segment = ip.tcp(source, destination).flags(tcp::ACK);
+                segment.payload(&payload).build_packet()
+            }
+            Protocol::Udp => ip.udp(source, destination).payload(&payload).build_packet(),
+            Protocol::Sctp => {
+                let packet = ip.sctp(source, destination, 7);
+                packet.payload(&payload).build_packet()
+            }
         };
         if self.chance.percent(30) {
             let keep = self.chance.below(packet.len() as u64) as usize;

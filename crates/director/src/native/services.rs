@@ -2,7 +2,7 @@
 //!
 //! One virtual address for each forwarding method and family, one port for each scheduler, TCP and
 //! UDP: rr, wrr, lc, wlc, sh and mh, the hashes with and without their flags; then persistent ones,
-//! for one port or all, and one-packet scheduling. All services share
+//! for one port or all, and one-packet scheduling. Those with rr also balance SCTP. All services share
 //! six real servers of each family; tunnels lead to both families. Next hops show what can happen:
 //! another VLAN, a slim path, an unknown neighbour, this host itself.
 
@@ -92,8 +92,8 @@ const KINDS: [(usize, Kind); 6] = [
 pub struct Service {
     /// Clients speak IPv6.
     pub ipv6: bool,
-    /// TCP, else UDP.
-    pub tcp: bool,
+    /// What it balances.
+    pub protocol: Protocol,
     method: usize,
     scheduler: usize,
     kind: Kind,
@@ -130,11 +130,7 @@ impl Service {
     /// What it is known by.
     pub fn id(&self) -> ServiceId {
         ServiceId::Address {
-            protocol: if self.tcp {
-                Protocol::Tcp
-            } else {
-                Protocol::Udp
-            },
+            protocol: self.protocol,
             address: self.address(),
             port: if self.kind == Kind::EveryPort {
                 0
@@ -205,16 +201,18 @@ impl Service {
 pub fn services() -> impl Iterator<Item = Service> {
     let plain = (0..SCHEDULERS.len()).map(|scheduler| (scheduler, Kind::Plain));
     let kinds = plain.chain(KINDS).enumerate();
-    kinds.flat_map(|(place, (scheduler, kind))| {
-        (0..METHODS.len() * 4).map(move |number| Service {
-            ipv6: number & 1 != 0,
-            tcp: number & 2 == 0,
-            method: number / 4,
-            scheduler,
-            kind,
-            place,
+    kinds
+        .flat_map(|(place, (scheduler, kind))| {
+            (0..METHODS.len() * 6).map(move |number| Service {
+                ipv6: number & 1 != 0,
+                protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][number / 2 % 3],
+                method: number / 6,
+                scheduler,
+                kind,
+                place,
+            })
         })
-    })
+        .filter(|service| service.protocol != Protocol::Sctp || service.scheduler == 0)
 }
 
 /// The changes that set the services up.
