@@ -28,7 +28,9 @@ use crate::gue::Gue;
 use crate::icmp;
 use crate::ip_part::IpPart;
 use crate::ipv6;
-pub use crate::link_frame::{arp_reply, arp_request, ethernet_frame};
+pub use crate::link_frame::{
+    arp_announcement, arp_reply, arp_request, ethernet_frame, neighbor_announcement,
+};
 use crate::protocol;
 use crate::segment::fill;
 pub use crate::segment::{Addresses, IcmpPart, RawPart, SctpPart, Segment, TcpPart, UdpPart};
@@ -97,7 +99,7 @@ impl Frame {
         }
     }
 
-    fn carry<S>(self, segment: S) -> Frame<S> {
+    pub(crate) fn carry<S>(self, segment: S) -> Frame<S> {
         Frame {
             link: self.link,
             ip: self.ip,
@@ -255,6 +257,12 @@ impl<S: Segment> Frame<S> {
     /// Sets the identification, 1 unless told; 16 bits of it with IPv4.
     pub fn id(mut self, id: u32) -> Self {
         self.ip.id = id;
+        self
+    }
+
+    /// Sets IPv6's flow label, 0 unless told; 20 bits of it.
+    pub fn flow_label(mut self, label: u32) -> Self {
+        self.ip.flow_label = label & 0xf_ffff;
         self
     }
 

@@ -40,6 +40,10 @@ pub const V6_ECHO_REPLY: u8 = 129;
 pub const V6_NEIGHBOR_SOLICITATION: u8 = 135;
 /// ICMPv6 neighbor advertisement (RFC 4861).
 pub const V6_NEIGHBOR_ADVERTISEMENT: u8 = 136;
+/// Flag in `rest` of a neighbor advertisement: the sender is a router.
+pub const NEIGHBOR_ROUTER: u32 = 1 << 31;
+/// Flag in `rest` of a neighbor advertisement: forget another link-layer address.
+pub const NEIGHBOR_OVERRIDE: u32 = 1 << 29;
 
 /// The header of an ICMP or ICMPv6 message, 8 bytes; an error quotes the packet behind it.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

@@ -18,6 +18,8 @@ pub(crate) struct IpPart {
     pub(crate) tos: u8,
     pub(crate) ttl: u8,
     pub(crate) id: u32,
+    /// Of IPv6.
+    pub(crate) flow_label: u32,
     pub(crate) dont_fragment: bool,
     /// Offset in bytes, and whether more follow.
     pub(crate) fragment: Option<(u32, bool)>,
@@ -37,6 +39,7 @@ impl IpPart {
             tos: 0,
             ttl: 64,
             id: 1,
+            flow_label: 0,
             dont_fragment: false,
             fragment: None,
             options: Vec::new(),
@@ -140,7 +143,7 @@ impl IpPart {
             .collect();
         behind.extend(payload);
         let header = Ipv6 {
-            version_class_flow: Be32::new(6 << 28 | u32::from(self.tos) << 20),
+            version_class_flow: Be32::new(6 << 28 | u32::from(self.tos) << 20 | self.flow_label),
             payload_length: Be16::new(field(behind.len(), "an IPv6 payload")),
             next_header: next,
             hop_limit: self.ttl,

@@ -12,6 +12,8 @@
 
 #[cfg(feature = "std")]
 mod address;
+#[cfg(feature = "std")]
+pub mod advert;
 pub mod arp;
 #[cfg(feature = "std")]
 pub mod build;
@@ -43,9 +45,12 @@ pub mod text;
 pub mod udp;
 #[cfg(feature = "std")]
 mod verify;
+pub mod vrrp;
 
 #[cfg(feature = "std")]
 pub use address::{ipv6_address, ipv6_words};
+#[cfg(feature = "std")]
+pub use advert::Advert;
 pub use arp::Arp;
 #[cfg(feature = "std")]
 pub use build::Frame;
@@ -67,3 +72,4 @@ pub use text::Line;
 pub use udp::Udp;
 #[cfg(feature = "std")]
 pub use verify::{ChecksumError, Checksummed, verify_checksums, verify_packet_checksums};
+pub use vrrp::Vrrp;

@@ -1,12 +1,14 @@
-//! Frames that carry no IP, and the link header of those that do.
+//! Frames that carry no IP or announce where an address is, and the link header of the others.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use zerocopy::IntoBytes;
 
 use crate::arp::{self, Arp};
+use crate::build::Frame;
 use crate::bytes::{Be16, Mac};
 use crate::ethernet::{self, Ethernet, VlanTag};
+use crate::icmp;
 
 /// A frame of any EtherType; `tags` are EtherType and control word, outermost first.
 pub fn ethernet_frame(
@@ -45,6 +47,33 @@ pub fn arp_request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
 pub fn arp_reply(mac: Mac, sender: Ipv4Addr, target_mac: Mac, target: Ipv4Addr) -> Vec<u8> {
     let message = arp_message(arp::REPLY, (mac, sender), (target_mac, target));
     ethernet_frame(mac, target_mac, &[], ethernet::ARP, message.as_bytes())
+}
+
+/// The gratuitous ARP by which `address` is announced to be at `mac`: a request, its target all ones,
+/// as keepalived sends it.
+pub fn arp_announcement(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
+    let message = arp_message(arp::REQUEST, (mac, address), (Mac::BROADCAST, address));
+    ethernet_frame(mac, Mac::BROADCAST, &[], ethernet::ARP, message.as_bytes())
+}
+
+/// The unsolicited neighbor advertisement (RFC 4861) by which `address` is announced to all nodes to
+/// be at `mac`; `router` says that it forwards.
+pub fn neighbor_announcement(mac: Mac, address: Ipv6Addr, router: bool) -> Vec<u8> {
+    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
+    let flags = if router {
+        icmp::NEIGHBOR_OVERRIDE | icmp::NEIGHBOR_ROUTER
+    } else {
+        icmp::NEIGHBOR_OVERRIDE
+    };
+    // Behind the target the option with its link-layer address: type 2, one unit of 8 bytes.
+    let body = [address.octets().as_slice(), &[2, 1], &mac.0].concat();
+    Frame::ipv6(address, ALL_NODES)
+        .macs(mac, ALL_NODES_MAC)
+        .ttl(255)
+        .icmp(icmp::V6_NEIGHBOR_ADVERTISEMENT, 0, flags)
+        .payload(&body)
+        .build()
 }
 
 fn arp_message(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Arp {

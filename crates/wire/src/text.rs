@@ -11,13 +11,14 @@
 use std::fmt::{self, Display as _, Formatter};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::advert::{Advert, AdvertError, Form};
 use crate::arp::{self, Arp};
 use crate::icmp::{self, Icmp};
 use crate::layers::{DEPTH, Flaw, Link, Packet, Transport, quotes, view};
 use crate::sctp::{self, SctpChunk};
 use crate::summary::tcp_options;
 use crate::tcp::{self, Tcp};
-use crate::{ethernet, protocol};
+use crate::{ethernet, protocol, vrrp};
 
 /// A frame that prints as one line; `{:#}` adds TOS, TTL, id and DF. Any bytes print.
 #[derive(Clone, Copy)]
@@ -162,6 +163,7 @@ fn write_ip(f: &mut Formatter<'_>, packet: &Packet<'_>, depth: usize) -> fmt::Re
         Transport::Icmp { header, body } => return write_icmp(f, packet, header, body, depth),
         Transport::Gre { .. } => f.write_str("GRE")?,
         Transport::IpIp => f.write_str("IPIP")?,
+        Transport::Other if packet.protocol == protocol::VRRP => write_vrrp(f, packet)?,
         Transport::LaterFragment | Transport::Other => {
             write_protocol(f, packet.protocol)?;
             write!(f, ", length {}", packet.length)?;
@@ -337,6 +339,49 @@ fn write_icmp_v6(f: &mut Formatter<'_>, header: &Icmp, rest: u32, body: &[u8]) -
         },
         (kind, code) => write!(f, "type {kind} code {code}"),
     }
+}
+
+/// As tcpdump does, but without the password.
+fn write_vrrp(f: &mut Formatter<'_>, packet: &Packet<'_>) -> fmt::Result {
+    let advert = match Advert::parse(packet.payload, packet.version == 6) {
+        Ok(advert) => advert,
+        Err(AdvertError::Cut { .. } | AdvertError::Length { .. })
+            if packet.payload.len() < packet.length =>
+        {
+            return write!(f, "VRRP {}", Flaw::Cut("vrrp"));
+        }
+        Err(AdvertError::Cut { .. }) => return write!(f, "VRRP {}", Flaw::Bad("vrrp length")),
+        Err(AdvertError::Length { .. }) => return write!(f, "VRRP {}", Flaw::Bad("vrrp length")),
+        Err(AdvertError::Version(version)) => return write!(f, "VRRPv{version}"),
+        Err(AdvertError::Kind(kind)) => return write!(f, "VRRP, type {kind}"),
+    };
+    let version = advert.form.version();
+    write!(f, "VRRPv{version}, Advertisement, vrid {}, ", advert.vrid)?;
+    write!(f, "prio {}, ", advert.priority)?;
+    match advert.form {
+        Form::V2 {
+            authentication,
+            seconds,
+        } => {
+            match authentication.kind() {
+                vrrp::AUTH_NONE => f.write_str("authtype none, ")?,
+                vrrp::AUTH_PASS => f.write_str("authtype simple, ")?,
+                kind => write!(f, "authtype {kind}, ")?,
+            }
+            write!(f, "intvl {seconds}s")?;
+        }
+        Form::V3 { centiseconds } => write!(f, "intvl {centiseconds}cs")?,
+    }
+    write!(f, ", length {}, addrs", packet.length)?;
+    if advert.addresses.len() != 1 {
+        write!(f, "({})", advert.addresses.len())?;
+    }
+    let mut separator = ": ";
+    for address in &advert.addresses {
+        write!(f, "{separator}{address}")?;
+        separator = ",";
+    }
+    Ok(())
 }
 
 /// Writes the name of an IP protocol.

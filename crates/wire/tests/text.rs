@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use pointsman_wire::build::{self, TcpPart, arp_reply, arp_request, ethernet_frame};
 use pointsman_wire::text::PacketLine;
-use pointsman_wire::{Frame, Line, Mac, Summary, ethernet, icmp, protocol, tcp, verify_checksums};
+use pointsman_wire::{Frame, Line, Mac, Summary, ethernet, icmp, tcp, verify_checksums};
 use proptest::prelude::*;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 2);
@@ -263,10 +263,10 @@ fn sctp_and_unknown_protocols() {
     );
     prints(
         &Frame::ipv4(CLIENT, VIP)
-            .protocol(protocol::VRRP)
+            .protocol(89)
             .payload(&[0; 20])
             .build(),
-        "IPv4 192.168.7.2 > 192.168.7.33: VRRP, length 20",
+        "IPv4 192.168.7.2 > 192.168.7.33: protocol 89, length 20",
     );
     prints(
         &Frame::ipv4(CLIENT, VIP).protocol(200).build(),
