@@ -14,8 +14,9 @@ use tokio::time::timeout;
 use crate::error::{LabError, Result};
 use crate::oracle::step::Flow;
 
-/// How long a connection may take to be established: one SYN sent anew, and time for its answer.
-const OPEN_LIMIT: Duration = Duration::from_secs(3);
+/// How long a connection may take to be established: the SYN is sent anew after one second, and
+/// would be again after three.
+const OPEN_LIMIT: Duration = Duration::from_millis(2900);
 /// How long an echo may take.
 const ECHO_LIMIT: Duration = Duration::from_secs(2);
 /// How long the server may take to end after the client.

@@ -256,13 +256,20 @@ fn set_sysctls(role: Role) -> Result<()> {
     for (key, value) in settings {
         sysctl::write(key, value)?;
     }
-    if role == Role::Switch {
-        for table in ["arptables", "iptables", "ip6tables"] {
-            match sysctl::write(&format!("net/bridge/bridge-nf-call-{table}"), "0") {
-                // A kernel without br_netfilter.
-                Ok(()) | Err(sysctl::Error::Missing { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+    let only_some_kernels_have: &[&str] = match role {
+        Role::Switch => &[
+            "net/bridge/bridge-nf-call-arptables",
+            "net/bridge/bridge-nf-call-iptables",
+            "net/bridge/bridge-nf-call-ip6tables",
+        ],
+        // A SYN is sent anew after 1, 2, 4 seconds, as it was before kernel 6.5.
+        Role::Client => &["net/ipv4/tcp_syn_linear_timeouts"],
+        _ => &[],
+    };
+    for key in only_some_kernels_have {
+        match sysctl::write(key, "0") {
+            Ok(()) | Err(sysctl::Error::Missing { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
