@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pointsman_datapath::{HookChoice, Options};
@@ -64,6 +64,16 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Show services and real servers live: rates, connections, next hops
+    #[command(long_about = TOP)]
+    Top {
+        /// Seconds between two looks
+        #[arg(short, long, value_name = "SECONDS", default_value = "2", value_parser = delay)]
+        delay: Duration,
+        /// Show everything once, as plain text
+        #[arg(long)]
+        once: bool,
+    },
     /// Show how many packets were passed, forwarded and dropped, and why
     Verdicts {
         /// As JSON
@@ -71,6 +81,14 @@ pub(crate) enum Verb {
         json: bool,
     },
 }
+
+const TOP: &str = "\
+Show services and real servers live: rates, connections, next hops; the busiest first.
+
+Keys: q or Esc quits; arrows, j and k, PgUp and PgDn, Home and End scroll; n and p go to the next and \
+the previous service; s and S sort by something else; space pauses. A real server without a next hop \
+is red, one of weight 0 dim. Rates are the daemon's, which estimates them every two seconds. Without \
+a terminal, or with --once, everything is shown once as plain text.";
 
 const RUN: &str = "\
 Be the director: attach to interfaces and forward, until SIGTERM or SIGINT.
@@ -159,6 +177,14 @@ impl Cli {
     }
 }
 
+/// Seconds, a tenth at least.
+fn delay(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 0.1..=86400.0) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("seconds are a number from 0.1 to 86400".to_owned()),
+    }
+}
+
 /// Arrays of the kernel are preallocated; more than this is a slip of the finger.
 fn room() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=1 << 24)
@@ -211,6 +237,9 @@ mod tests {
             &["pointsman", "run", "--connections", "0"],
             &["pointsman", "run", "--pmtu-disc", "2"],
             &["pointsman", "run", "eth0"],
+            &["pointsman", "run", "--metrics", "9108"],
+            &["pointsman", "top", "-d", "0"],
+            &["pointsman", "top", "-d", "nan"],
             &["pointsman", "run", "--sloppy_tcp", "2"],
             &["pointsman", "run", "--drop-entry"],
             &["pointsman", "run", "--drop-entry", "4"],

@@ -8,6 +8,7 @@ mod names;
 mod report;
 mod serve;
 mod setting;
+mod top;
 
 use std::{
     env,
@@ -62,6 +63,7 @@ fn obey(cli: Cli) -> Result<ExitCode> {
         }
         Verb::Setting { words, json } => return setting::obey(&socket, &words, json),
         Verb::Status { json } => report::status(&socket, json)?,
+        Verb::Top { delay, once } => return top::run(&socket, delay, once),
         Verb::Verdicts { json } => report::verdicts(&socket, json)?,
     }
     Ok(ExitCode::SUCCESS)

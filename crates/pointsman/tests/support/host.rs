@@ -104,7 +104,7 @@ impl Host {
         self.directory.path().join("api.sock")
     }
 
-    fn program(&self) -> Command {
+    pub(crate) fn program(&self) -> Command {
         let mut command = self.director.command(PROGRAM);
         command.env("POINTSMAN_SOCKET", self.socket());
         command
