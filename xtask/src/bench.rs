@@ -7,10 +7,14 @@ use crate::workspace::{self, run};
 
 /// The verb `bench`.
 pub(crate) fn main(args: &[String]) -> Result<()> {
-    let json = match args {
+    let schedulers_only = args.first().is_some_and(|word| word == "--schedulers");
+    let json = match &args[usize::from(schedulers_only)..] {
         [] => None,
         [word, file] if word == "--json" => Some(std::path::absolute(file)?),
-        _ => return Err(crate::Usage("usage: cargo xtask bench [--json FILE]".into()).into()),
+        _ => {
+            let usage = "usage: cargo xtask bench [--schedulers] [--json FILE]";
+            return Err(crate::Usage(usage.into()).into());
+        }
     };
     setup::prepare(Purpose::Build)?;
     run(workspace::cargo().args([
@@ -22,7 +26,14 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         "bench",
     ]))?;
     let program = workspace::target().join("release/examples/bench");
-    run(workspace::as_root(program)?.args(json))?;
+    let mut bench = workspace::as_root(program)?;
+    if schedulers_only {
+        bench.arg("--schedulers");
+    }
+    run(bench.args(json))?;
+    if schedulers_only {
+        return Ok(());
+    }
     forwarding()
 }
 

@@ -29,7 +29,7 @@ verbs:
   ci           check and test
   oracle       replay scenarios and compare with what the kernel's IPVS did
                (`[DIR...]`, without: those of lab/scenarios; root)
-  bench        nanoseconds per packet, by case (`--json FILE`; root)
+  bench        nanoseconds per packet, by case (`--schedulers` for those alone, `--json FILE`; root)
   fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
   verdicts     judge recorded frames with libvirt's filters (`DIR...`)
   guest        run a program under Debian's 6.1 kernel in qemu (`guest --help`)

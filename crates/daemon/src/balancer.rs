@@ -300,6 +300,15 @@ impl<P: Plane> Balancer<P> {
         state.director.collect_removed(&mut plane.mirror())
     }
 
+    /// Forgets what caches of destinations have held unused for long; returns how many entries. To be
+    /// called every [`LOCALITY_INTERVAL`](pointsman_director::control::LOCALITY_INTERVAL) seconds.
+    pub fn expire_localities(&self) -> Result<usize, MirrorError> {
+        let mut state = self.state();
+        let plane = self.plane();
+        let now = plane.now().map_err(|error| MirrorError(error.0))?;
+        state.director.expire_localities(now, &mut plane.mirror())
+    }
+
     /// The real servers whose next hops have to be known.
     pub fn hop_requests(&self) -> Vec<HopRequest> {
         self.state().director.hops().collect()

@@ -5,14 +5,14 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64, bpf_loop};
 use pointsman_director::{
     Scratch,
-    record::{Address, ConnectionRecord, FlowKey, NextHop, hop_flag},
+    record::{Address, ConnectionRecord, FlowKey, NextHop, ServiceRecord, hop_flag},
     tables::{Env, Tables},
 };
 use pointsman_wire::Mac;
 
 use crate::{
     maps::{FIB, TEST, TESTING, TICK, ZERO},
-    seldom::{assure, checksum_change, choose, mark, retire},
+    seldom::{assure, checksum_change, choose, mark, retire, schedule},
 };
 
 const AF_INET: u8 = 2;
@@ -142,6 +142,12 @@ impl Env for Kernel {
     #[inline(always)]
     fn mark<T: Tables>(&self, _: &T, s: &mut Scratch) -> u32 {
         mark(s.ingress)
+    }
+
+    #[inline(always)]
+    fn schedule<T: Tables>(&self, _: &T, service: &ServiceRecord, _: &mut Scratch) -> u32 {
+        // SAFETY: a function of this program, with what it asks for.
+        unsafe { schedule(service) }
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
@@ -9,9 +10,9 @@ use pointsman_director::{
     Scratch,
     reason::REASONS,
     record::{
-        self, ConnectionRecord, EventRecord, FlowKey, FlowKey4, LinkRecord, MarkRuleRecord,
-        ReplyRecord, SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey,
-        ServiceRecord, Settings, SlotLine, TableLine,
+        self, ConnectionRecord, EventRecord, FlowKey, FlowKey4, LinkRecord, LocalityKey,
+        LocalityRecord, MarkRuleRecord, ReplyRecord, SchedulerState, ServerCounts, ServerRecord,
+        ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine, TableLine,
     },
 };
 
@@ -41,6 +42,10 @@ pub static SLOTS: Array<SlotLine, 1024> = Array::new();
 /// Lookup tables of hash schedulers.
 #[btf_map]
 pub static TABLES: Array<TableLine, 1024> = Array::new();
+/// Caches of `lblc` and `lblcr`. Four times what IPVS lets one grow to, and not allocated before use.
+#[btf_map]
+pub static LOCALITY: HashMap<LocalityKey, LocalityRecord, 65536, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 /// Real servers.
 #[btf_map]
 pub static SERVERS: Array<ServerRecord, 1024> = Array::new();

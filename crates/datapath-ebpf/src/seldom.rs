@@ -9,8 +9,8 @@ use core::ptr;
 
 use pointsman_director::{
     begin, connection, mark, persistence,
-    record::{ConnectionRecord, FlowKey},
-    sctp,
+    record::{ConnectionRecord, FlowKey, NONE, ServiceRecord},
+    schedule, sctp,
 };
 
 use crate::{env::Kernel, maps::SCRATCH, tables::Maps};
@@ -40,6 +40,24 @@ pub extern "C" fn mark(ingress: u32) -> u32 {
     };
     // SAFETY: this processor's own copy, which the caller does not change meanwhile.
     mark::of(&Maps, &KERNEL, unsafe { &(*scratch).headers }, ingress)
+}
+
+/// [`schedule::schedule`] for the packet in this processor's scratch.
+///
+/// # Safety
+///
+/// The pointer is null or valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn schedule(service: *const ServiceRecord) -> u32 {
+    // SAFETY: the caller's promise.
+    let (Some(service), Some(scratch)) = (unsafe { service.as_ref() }, SCRATCH.get_ptr_mut(0))
+    else {
+        return NONE;
+    };
+    // SAFETY: this processor's own copy; the caller hands over the one it has.
+    let scratch = unsafe { &mut *scratch };
+    schedule::schedule(&Maps, &KERNEL, service, &scratch.headers, &mut scratch.room)
 }
 
 /// [`connection::retire`]; 1 for true.

@@ -9,9 +9,9 @@ use aya_ebpf::{
 use pointsman_director::{
     reason::{REASONS, Reason},
     record::{
-        self, ConnectionRecord, FlowKey, LinkRecord, MarkRuleRecord, ReplyRecord, SchedulerState,
-        ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
-        TableLine,
+        self, ConnectionRecord, FlowKey, LinkRecord, LocalityKey, LocalityRecord, MarkRuleRecord,
+        ReplyRecord, SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey,
+        ServiceRecord, Settings, SlotLine, TableLine,
     },
     tables::{InsertError, Tables},
 };
@@ -23,7 +23,7 @@ const EEXIST: i64 = -17;
 
 /// `bpf_map_lookup_elem`; null when there is no such element.
 #[inline(always)]
-fn lookup<K, V, const N: usize>(map: &HashMap<K, V, N>, key: &K) -> *const V {
+fn lookup<K, V, const N: usize, const F: usize>(map: &HashMap<K, V, N, F>, key: &K) -> *const V {
     // SAFETY: the map's own key type.
     unsafe {
         bpf_map_lookup_elem(
@@ -36,7 +36,12 @@ fn lookup<K, V, const N: usize>(map: &HashMap<K, V, N>, key: &K) -> *const V {
 
 /// `bpf_map_update_elem`.
 #[inline(always)]
-fn update<K, V, const N: usize>(map: &HashMap<K, V, N>, key: &K, record: &V, flags: u64) -> i64 {
+fn update<K, V, const N: usize, const F: usize>(
+    map: &HashMap<K, V, N, F>,
+    key: &K,
+    record: &V,
+    flags: u64,
+) -> i64 {
     // SAFETY: the map's own types.
     unsafe {
         bpf_map_update_elem(
@@ -90,6 +95,7 @@ pub struct Maps;
 impl Tables for Maps {
     type Connection<'a> = &'a ConnectionRecord;
     type Reply<'a> = &'a ReplyRecord;
+    type Locality<'a> = &'a LocalityRecord;
 
     #[inline(always)]
     fn link(&self, ifindex: u32) -> Option<&LinkRecord> {
@@ -210,6 +216,16 @@ impl Tables for Maps {
     #[inline(always)]
     fn mark_rule(&self, place: u32) -> Option<&MarkRuleRecord> {
         maps::MARK_RULES.get(place)
+    }
+
+    #[inline(always)]
+    fn locality(&self, key: &LocalityKey) -> Option<&LocalityRecord> {
+        value(lookup(&maps::LOCALITY, key))
+    }
+
+    #[inline(always)]
+    fn set_locality(&self, key: &LocalityKey, record: &LocalityRecord) -> bool {
+        update(&maps::LOCALITY, key, record, 0) == 0
     }
 
     #[inline(always)]

@@ -3,6 +3,8 @@
 //! Times are of one machine at one moment; only ratios within a run mean something. Each case runs
 //! many rounds, between which the others run, and keeps its smallest and its median time.
 
+pub mod schedulers;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsFd,
@@ -91,7 +93,7 @@ pub struct Timing {
 ///
 /// When the object does not load, or a case ends in another verdict than it is meant to.
 pub fn run(rounds: u32, mut progress: impl FnMut(u32)) -> Result<Vec<Timing>, Error> {
-    let bench = Bench::load()?;
+    let bench = Bench::load(false)?;
     let (fresh, mut cases): (Vec<Case>, Vec<Case>) = cases().into_iter().partition(|c| c.fresh);
     for case in &cases {
         bench.open(case)?;
@@ -147,11 +149,13 @@ struct Bench {
 }
 
 impl Bench {
-    fn load() -> Result<Self, Error> {
-        let options = Options {
+    /// Loads the programs, with the services of [`schedulers`] or of the other cases.
+    fn load(schedulers: bool) -> Result<Self, Error> {
+        let mut options = Options {
             connections: 1 << 18,
             ..Options::default()
         };
+        options.capacity.servers = 1 << 15;
         let mut loader = EbpfLoader::new();
         loader.verifier_log_level(VerifierLogLevel::STATS);
         crate::object::set_sizes(&mut loader, &options);
@@ -185,11 +189,11 @@ impl Bench {
             })?;
         let state = TypedMap::new(fd, "BENCH")?;
         let bench = Self { ebpf, maps, state };
-        bench.configure(&options)?;
+        bench.configure(&options, schedulers)?;
         Ok(bench)
     }
 
-    fn configure(&self, options: &Options) -> Result<(), Error> {
+    fn configure(&self, options: &Options, schedulers: bool) -> Result<(), Error> {
         crate::object::set_link(&self.maps, LOOPBACK, DIRECTOR_MAC)?;
         self.maps.settings.set(0, Settings::DEFAULT)?;
         let processors = bpf::processors().map_err(|source| Error::Map {
@@ -200,7 +204,7 @@ impl Bench {
         let mut mirror = MapMirror::new(&self.maps, processors);
         let mut director = Director::new(options.capacity, Settings::DEFAULT);
         let refused = |error: &dyn std::error::Error| Error::Load(error.to_string());
-        for change in services() {
+        for change in services(schedulers) {
             director
                 .apply(&change, &mut mirror)
                 .map_err(|error| refused(&error))?;
@@ -362,9 +366,13 @@ fn service(port: u16, ipv6: bool) -> ServiceId {
 }
 
 /// Services by port: 80 + method for established flows, 1000 + scheduler for new ones.
-fn services() -> Vec<Change> {
+fn services(schedulers: bool) -> Vec<Change> {
     let mut changes = Vec::new();
-    let mut add = |id: ServiceId, scheduler: &str, method: ForwardingMethod, servers: u8| {
+    let mut add = |id: ServiceId,
+                   scheduler: &str,
+                   method: ForwardingMethod,
+                   servers: u16,
+                   weight: &dyn Fn(u16) -> i32| {
         changes.push(Change::AddService {
             service: VirtualService {
                 id,
@@ -377,9 +385,9 @@ fn services() -> Vec<Change> {
         });
         for server in 1..=servers {
             let address = if id.is_ipv6() {
-                IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 2, u16::from(server)])
+                IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 2, server])
             } else {
-                IpAddr::from([10, 2, 0, server])
+                IpAddr::from(0x0a02_0000_u32.wrapping_add(server.into()).to_be_bytes())
             };
             changes.push(Change::AddServer {
                 id,
@@ -387,7 +395,7 @@ fn services() -> Vec<Change> {
                     address,
                     port: 80,
                     method,
-                    weight: 1,
+                    weight: weight(server),
                     upper: 0,
                     lower: 0,
                     tunnel: TunnelType::Ipip,
@@ -395,9 +403,25 @@ fn services() -> Vec<Change> {
             });
         }
     };
+    if schedulers {
+        for (first, scheduler) in schedulers::timed() {
+            for (port, servers) in (first..).zip(schedulers::SERVERS) {
+                let weight = |number| schedulers::weight(*scheduler, number);
+                let method = ForwardingMethod::Direct;
+                add(
+                    service(port, false),
+                    scheduler.name(),
+                    method,
+                    servers,
+                    &weight,
+                );
+            }
+        }
+        return changes;
+    }
     for ipv6 in [false, true] {
         for (port, method) in METHODS {
-            add(service(port, ipv6), "rr", method, 4);
+            add(service(port, ipv6), "rr", method, 4, &|_| 1);
         }
     }
     for (port, scheduler) in (1000..).zip(SCHEDULERS) {
@@ -406,6 +430,7 @@ fn services() -> Vec<Change> {
             scheduler,
             ForwardingMethod::Direct,
             16,
+            &|_| 1,
         );
     }
     changes

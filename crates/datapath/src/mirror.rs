@@ -3,8 +3,9 @@
 use pointsman_director::{
     control::{Mirror, MirrorError, Records, sum},
     record::{
-        MarkRuleRecord, NONE, SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey,
-        ServiceRecord, Settings, Slot, SlotLine, TableLine, server_flag,
+        LocalityKey, LocalityRecord, MarkRuleRecord, NONE, SchedulerState, ServerCounts,
+        ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, Slot, SlotLine, TableLine,
+        server_flag,
     },
 };
 
@@ -178,6 +179,14 @@ impl Mirror for MapMirror<'_> {
     fn scheduler_state(&mut self, service: u32) -> Result<u64, MirrorError> {
         let state: Option<SchedulerState> = mirrored(self.maps.schedulers.get(service))?;
         Ok(state.map_or(0, |state| state.0.load()))
+    }
+
+    fn localities(&mut self) -> Result<Vec<(LocalityKey, LocalityRecord)>, MirrorError> {
+        mirrored(self.maps.localities.iter().collect())
+    }
+
+    fn remove_locality(&mut self, key: &LocalityKey) -> Result<(), MirrorError> {
+        mirrored(self.maps.localities.remove(*key)).map(drop)
     }
 
     fn set_service(&mut self, key: &ServiceKey, record: &ServiceRecord) -> Result<(), MirrorError> {

@@ -12,9 +12,9 @@ use aya::{
     programs::{Program, ProgramError, RawTracePoint, SchedClassifier, Xdp},
 };
 use pointsman_director::record::{
-    ConnectionRecord, FlowKey, FlowKey4, LAYOUT, LINKS, LinkRecord, MarkRuleRecord, ReplyRecord,
-    SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings,
-    SlotLine, TableLine,
+    ConnectionRecord, FlowKey, FlowKey4, LAYOUT, LINKS, LinkRecord, LocalityKey, LocalityRecord,
+    MarkRuleRecord, ReplyRecord, SchedulerState, ServerCounts, ServerRecord, ServerStats,
+    ServiceKey, ServiceRecord, Settings, SlotLine, TableLine,
 };
 use pointsman_linux::bpffs;
 use pointsman_wire::Mac;
@@ -34,6 +34,7 @@ const PINNED: &[&str] = &[
     "SCHEDULERS",
     "SLOTS",
     "TABLES",
+    "LOCALITY",
     "SERVERS",
     "COUNTS",
     "STATS",
@@ -55,6 +56,7 @@ pub struct Maps {
     pub(crate) schedulers: TypedMap<u32, SchedulerState>,
     pub(crate) slots: TypedMap<u32, SlotLine>,
     pub(crate) tables: TypedMap<u32, TableLine>,
+    pub(crate) localities: TypedMap<LocalityKey, LocalityRecord>,
     pub(crate) servers: TypedMap<u32, ServerRecord>,
     pub(crate) counts: TypedMap<u32, ServerCounts>,
     pub(crate) stats: TypedMap<u32, ServerStats>,
@@ -331,6 +333,7 @@ impl Maps {
             schedulers: typed(ebpf, "SCHEDULERS")?,
             slots: typed(ebpf, "SLOTS")?,
             tables: typed(ebpf, "TABLES")?,
+            localities: typed(ebpf, "LOCALITY")?,
             servers: typed(ebpf, "SERVERS")?,
             counts: typed(ebpf, "COUNTS")?,
             stats: typed(ebpf, "STATS")?,

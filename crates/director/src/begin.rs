@@ -10,7 +10,7 @@ use crate::{
     process::Scratch,
     reason::Reason,
     record::{NONE, ServerRecord, ServiceRecord, Settings, method, service_flag, settings_flag},
-    schedule::{self, Scheduler},
+    schedule::Scheduler,
     sctp,
     service::{self, By, Found},
     tables::{Env, InsertError, Tables},
@@ -68,7 +68,7 @@ fn decide<T: Tables, E: Env>(tables: &T, env: &E, s: &mut Scratch, now: u64) -> 
     let index = if persistent {
         persistence::server_for(tables, env, settings, &found, mark, s, now)?
     } else {
-        schedule::schedule(tables, env, service, &s.headers)
+        env.schedule(tables, service, s)
     };
     if index == NONE {
         return Err(if by == By::Ftp {

@@ -11,6 +11,7 @@ mod count;
 mod entry;
 mod ledger;
 mod lines;
+mod locality;
 mod many;
 mod marks;
 mod mirror;
@@ -32,6 +33,8 @@ pub use count::{subtract, sum};
 pub use entry::{ServerEntry, ServiceEntry};
 pub use ledger::{Ledger, ServerAccount, ServiceAccount};
 use lines::Lines;
+pub use locality::LOCALITY_INTERVAL;
+use locality::{Localities, cache_of};
 use marks::Marks;
 pub use mirror::{Mirror, MirrorError};
 pub use restore::Records;
@@ -95,6 +98,7 @@ pub struct Director {
     server_indices: Lines,
     slot_lines: Lines,
     table_lines: Lines,
+    localities: Localities,
     /// Which service each server index belongs to, removed servers included.
     owners: HashMap<u32, ServiceId>,
     settings: Settings,
@@ -123,6 +127,7 @@ impl Director {
             server_indices: Lines::new(capacity.servers),
             slot_lines: Lines::new(capacity.slot_lines),
             table_lines: Lines::new(capacity.table_lines),
+            localities: Localities::default(),
             owners: HashMap::new(),
             settings,
             marks: Marks::default(),
@@ -309,7 +314,13 @@ impl Director {
         };
         edited.record.slots = first;
         edited.record.slot_lines = slot_lines;
-        edited.record.table = table_first;
+        let before = self.services.get(&edited.config.id);
+        let before = before.map(|service| service.record.scheduler);
+        edited.record.table = match cache_of(&edited.record) {
+            Some(_) if before != Some(edited.record.scheduler) => self.localities.next(),
+            Some(cache) => cache,
+            None => table_first,
+        };
         edited.record.table_lines = table_lines;
         edited.record.count = edited.servers.len() as u32;
         let written = mirror

@@ -9,7 +9,7 @@ pub mod services;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     rc::Rc,
 };
 
@@ -21,9 +21,9 @@ use crate::{
     control::{Capacity, Mirror, MirrorError, Records},
     reason::{REASONS, Reason},
     record::{
-        Address, ConnectionRecord, FlowKey, LinkRecord, MARK_RULES, MarkRuleRecord, NextHop,
-        ReplyRecord, SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey,
-        ServiceRecord, Settings, Slot, SlotLine, TableLine, server_flag,
+        Address, ConnectionRecord, FlowKey, LinkRecord, LocalityKey, LocalityRecord, MARK_RULES,
+        MarkRuleRecord, NextHop, ReplyRecord, SchedulerState, ServerCounts, ServerRecord,
+        ServerStats, ServiceKey, ServiceRecord, Settings, Slot, SlotLine, TableLine, server_flag,
     },
     tables::{Env, Frame, InsertError, Tables},
 };
@@ -39,6 +39,10 @@ pub struct NativeTables {
     pub connections: RefCell<HashMap<FlowKey, Rc<ConnectionRecord>>>,
     /// Reply entries.
     pub replies: RefCell<HashMap<FlowKey, Rc<ReplyRecord>>>,
+    /// Caches of `lblc` and `lblcr`; at most [`Self::locality_limit`] entries.
+    pub localities: RefCell<BTreeMap<LocalityKey, Rc<LocalityRecord>>>,
+    /// Room for entries of caches.
+    pub locality_limit: usize,
     /// Room for connections of each family.
     pub connection_limit: usize,
     /// Room for reply entries of each family.
@@ -64,6 +68,8 @@ impl NativeTables {
             settings: Settings::DEFAULT,
             connections: RefCell::default(),
             replies: RefCell::default(),
+            localities: RefCell::default(),
+            locality_limit: 1 << 16,
             connection_limit: 1 << 20,
             reply_limit: 1 << 20,
             services: HashMap::new(),
@@ -106,6 +112,7 @@ impl NativeTables {
 impl Tables for NativeTables {
     type Connection<'a> = Rc<ConnectionRecord>;
     type Reply<'a> = Rc<ReplyRecord>;
+    type Locality<'a> = Rc<LocalityRecord>;
 
     fn link(&self, ifindex: u32) -> Option<&LinkRecord> {
         self.links.get(&ifindex)
@@ -186,6 +193,19 @@ impl Tables for NativeTables {
         self.mark_rules.get(place as usize)
     }
 
+    fn locality(&self, key: &LocalityKey) -> Option<Rc<LocalityRecord>> {
+        self.localities.borrow().get(key).cloned()
+    }
+
+    fn set_locality(&self, key: &LocalityKey, record: &LocalityRecord) -> bool {
+        let mut localities = self.localities.borrow_mut();
+        let fits = localities.contains_key(key) || localities.len() < self.locality_limit;
+        if fits {
+            localities.insert(*key, Rc::new(record.clone()));
+        }
+        fits
+    }
+
     fn count(&self, reason: Reason) {
         self.verdicts.borrow_mut()[reason as usize] += 1;
     }
@@ -258,6 +278,19 @@ impl Mirror for NativeTables {
     fn scheduler_state(&mut self, service: u32) -> Result<u64, MirrorError> {
         let at = place(&mut self.schedulers, service, "schedulers")?;
         Ok(self.schedulers[at].0.load())
+    }
+
+    fn localities(&mut self) -> Result<Vec<(LocalityKey, LocalityRecord)>, MirrorError> {
+        let localities = self.localities.borrow();
+        let entries = localities.iter();
+        Ok(entries
+            .map(|(key, record)| (*key, LocalityRecord::clone(record)))
+            .collect())
+    }
+
+    fn remove_locality(&mut self, key: &LocalityKey) -> Result<(), MirrorError> {
+        self.localities.borrow_mut().remove(key);
+        Ok(())
     }
 
     fn set_service(&mut self, key: &ServiceKey, record: &ServiceRecord) -> Result<(), MirrorError> {

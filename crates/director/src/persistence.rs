@@ -15,7 +15,6 @@ use crate::{
         Address, ConnectionRecord, FlowKey, NONE, ServiceRecord, Settings, connection_flag as flag,
         control, server_flag, settings_flag,
     },
-    schedule,
     service::Found,
     tables::{Env, InsertError, Tables},
 };
@@ -120,7 +119,7 @@ pub fn server_for<T: Tables, E: Env>(
             invalidate(tables, &template, s);
         }
     }
-    let index = schedule::schedule(tables, env, service, &s.headers);
+    let index = env.schedule(tables, service, s);
     if index == NONE {
         return Err(Reason::NoDestination);
     }

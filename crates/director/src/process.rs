@@ -41,6 +41,8 @@ pub struct Scratch {
     pub ingress: u32,
     /// Firewall mark of a packet that no connection knows.
     pub mark: u32,
+    /// What schedulers work on.
+    pub room: crate::schedule::Room,
     /// Address of the next hop whose link-layer address the kernel has to find.
     pub gateway: Address,
     /// 1 when `gateway` is IPv6.

@@ -392,7 +392,8 @@ pub struct ServiceRecord {
     pub count: u32,
     /// First line of its slots.
     pub slots: u32,
-    /// First line of its lookup table.
+    /// First line of its lookup table; the number of its cache for `lblc` and `lblcr`, which no service
+    /// before had.
     pub table: u32,
     /// wrr: highest level, `mw`.
     pub top: i32,
@@ -480,6 +481,83 @@ pub type TableLine = [u16; ENTRIES_PER_LINE];
 #[repr(transparent)]
 pub struct SchedulerState(pub Word64);
 
+/// Members of a [`LocalityRecord`] at most; IPVS has no limit.
+pub const LOCALITY_SERVERS: usize = 64;
+
+/// What a cache of `lblc` and `lblcr` is looked up by.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "std",
+    derive(
+        Debug,
+        Hash,
+        PartialOrd,
+        Ord,
+        FromBytes,
+        IntoBytes,
+        KnownLayout,
+        Immutable
+    )
+)]
+#[repr(C)]
+pub struct LocalityKey {
+    /// Destination address of packets.
+    pub address: Address,
+    /// Number of the service's cache, see [`ServiceRecord::table`].
+    pub cache: u32,
+}
+
+/// The servers that an address was sent to.
+#[cfg_attr(
+    feature = "std",
+    derive(Debug, Clone, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout)
+)]
+#[repr(C)]
+pub struct LocalityRecord {
+    /// When it was used last, nanoseconds of the monotonic clock.
+    pub used: Word64,
+    /// When a member joined or left, nanoseconds of the monotonic clock.
+    pub modified: u64,
+    /// Members; always one for `lblc`.
+    pub count: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Indices of real servers, in the order in which they joined.
+    pub servers: [u32; LOCALITY_SERVERS],
+}
+
+impl Default for LocalityRecord {
+    fn default() -> Self {
+        Self {
+            used: Word64::new(0),
+            modified: 0,
+            count: 0,
+            pad: 0,
+            servers: [0; LOCALITY_SERVERS],
+        }
+    }
+}
+
+#[cfg(feature = "std")]
+impl LocalityRecord {
+    /// The members, in the order in which they joined.
+    pub fn members(&self) -> &[u32] {
+        &self.servers[..(self.count as usize).min(LOCALITY_SERVERS)]
+    }
+}
+
+/// An entry of a cache.
+#[cfg_attr(feature = "std", derive(Debug, Clone, Default))]
+#[repr(C)]
+pub struct LocalityEntry {
+    /// Which.
+    pub key: LocalityKey,
+    /// Zero.
+    pub pad: u32,
+    /// What.
+    pub record: LocalityRecord,
+}
+
 /// A device that the programs are attached to.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(
@@ -525,6 +603,10 @@ pub struct Settings {
     pub mss_clamp: u32,
     /// Which rules make firewall marks: their number (low 16 bits), the place of the first.
     pub mark_rules: u32,
+    /// How long an unused entry of an `lblc` cache is kept, seconds.
+    pub lblc_expiration: u32,
+    /// As for `lblc`, with `lblcr`; also how long a set stays unchanged before a member leaves it.
+    pub lblcr_expiration: u32,
 }
 
 /// Flags of [`Settings::flags`].
@@ -570,6 +652,8 @@ impl Settings {
         flags: settings_flag::PMTU_DISC,
         mss_clamp: 0,
         mark_rules: 0,
+        lblc_expiration: 86_400,
+        lblcr_expiration: 86_400,
     };
 }
 
@@ -692,5 +776,6 @@ const _: () = {
     assert!(size_of::<ServerRecord>() == 120);
     assert!(size_of::<ServiceRecord>() == 64);
     assert!(size_of::<MarkRuleRecord>() == 128);
+    assert!(size_of::<LocalityKey>() == 20 && size_of::<LocalityRecord>() == 280);
     assert!(size_of::<SlotLine>() == 64 && size_of::<TableLine>() == 64);
 };

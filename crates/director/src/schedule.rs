@@ -5,22 +5,25 @@
 //! weight-0 rules are those of `net/netfilter/ipvs/ip_vs_*.c`.
 
 mod hash;
-mod least_connection;
+mod least;
+mod locality;
+mod power_of_two;
 mod round_robin;
 mod weighted_round_robin;
 
 #[cfg(feature = "std")]
-pub use hash::{maglev_table, source_table};
+pub use hash::{destination_table, maglev_table, source_table};
+pub use power_of_two::Draw;
 pub use weighted_round_robin::State;
 
 use crate::{
     headers::Headers,
-    record::{NONE, SLOTS_PER_LINE, ServiceRecord, Slot, counts_flag},
+    record::{LocalityEntry, NONE, SLOTS_PER_LINE, ServerCounts, ServiceRecord, Slot, counts_flag},
     tables::{Env, Tables},
 };
 
 macro_rules! schedulers {
-    ($($name:ident = $number:literal, $text:literal, $done:literal;)*) => {
+    ($($name:ident = $number:literal, $text:literal;)*) => {
         /// The schedulers of IPVS.
         #[derive(Clone, Copy, PartialEq, Eq)]
         #[cfg_attr(feature = "std", derive(Debug, Hash, PartialOrd, Ord))]
@@ -37,30 +40,25 @@ macro_rules! schedulers {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
-
-            /// False while Pointsman does not schedule by it yet.
-            pub const fn is_supported(self) -> bool {
-                match self { $(Self::$name => $done,)* }
-            }
         }
     };
 }
 
 schedulers! {
-    RoundRobin = 0, "rr", true;
-    WeightedRoundRobin = 1, "wrr", true;
-    LeastConnection = 2, "lc", true;
-    WeightedLeastConnection = 3, "wlc", true;
-    LocalityBased = 4, "lblc", false;
-    LocalityBasedReplicated = 5, "lblcr", false;
-    DestinationHash = 6, "dh", false;
-    SourceHash = 7, "sh", true;
-    ShortestExpectedDelay = 8, "sed", false;
-    NeverQueue = 9, "nq", false;
-    Failover = 10, "fo", false;
-    Overflow = 11, "ovf", false;
-    MaglevHash = 12, "mh", true;
-    PowerOfTwo = 13, "twos", false;
+    RoundRobin = 0, "rr";
+    WeightedRoundRobin = 1, "wrr";
+    LeastConnection = 2, "lc";
+    WeightedLeastConnection = 3, "wlc";
+    LocalityBased = 4, "lblc";
+    LocalityBasedReplicated = 5, "lblcr";
+    DestinationHash = 6, "dh";
+    SourceHash = 7, "sh";
+    ShortestExpectedDelay = 8, "sed";
+    NeverQueue = 9, "nq";
+    Failover = 10, "fo";
+    Overflow = 11, "ovf";
+    MaglevHash = 12, "mh";
+    PowerOfTwo = 13, "twos";
 }
 
 impl Scheduler {
@@ -76,6 +74,23 @@ impl Scheduler {
             Self::SourceHash | Self::MaglevHash | Self::DestinationHash
         )
     }
+
+    /// True when it remembers which servers a destination address was sent to.
+    pub const fn has_cache(self) -> bool {
+        matches!(self, Self::LocalityBased | Self::LocalityBasedReplicated)
+    }
+}
+
+/// What schedulers work on that is too much for the stack.
+#[cfg_attr(feature = "std", derive(Debug, Default))]
+#[repr(C)]
+pub struct Room {
+    /// `lblc`, `lblcr`: an entry of the cache.
+    pub locality: LocalityEntry,
+    /// `twos`: one draw.
+    pub first: Draw,
+    /// `twos`: the other.
+    pub second: Draw,
 }
 
 /// The real server for a new connection of `service`; [`NONE`] when no server can take it.
@@ -85,6 +100,7 @@ pub fn schedule<T: Tables, E: Env>(
     env: &E,
     service: &ServiceRecord,
     h: &Headers,
+    room: &mut Room,
 ) -> u32 {
     if service.count == 0 {
         return NONE;
@@ -93,15 +109,30 @@ pub fn schedule<T: Tables, E: Env>(
     const WRR: u8 = Scheduler::WeightedRoundRobin as u8;
     const LC: u8 = Scheduler::LeastConnection as u8;
     const WLC: u8 = Scheduler::WeightedLeastConnection as u8;
+    const LBLC: u8 = Scheduler::LocalityBased as u8;
+    const LBLCR: u8 = Scheduler::LocalityBasedReplicated as u8;
+    const DH: u8 = Scheduler::DestinationHash as u8;
     const SH: u8 = Scheduler::SourceHash as u8;
+    const SED: u8 = Scheduler::ShortestExpectedDelay as u8;
+    const NQ: u8 = Scheduler::NeverQueue as u8;
+    const FO: u8 = Scheduler::Failover as u8;
+    const OVF: u8 = Scheduler::Overflow as u8;
     const MH: u8 = Scheduler::MaglevHash as u8;
+    const TWOS: u8 = Scheduler::PowerOfTwo as u8;
     match service.scheduler {
         RR => round_robin::pick(tables, env, service),
         WRR => weighted_round_robin::pick(tables, env, service),
-        LC => least_connection::pick(tables, env, service, false),
-        WLC => least_connection::pick(tables, env, service, true),
+        LC => least::pick::<least::Connections, T, E>(tables, env, service),
+        WLC => least::pick::<least::WeightedConnections, T, E>(tables, env, service),
+        LBLC | LBLCR => locality::pick(tables, env, service, h, &mut room.locality),
+        DH => hash::destination(tables, service, h),
         SH => hash::source(tables, env, service, h),
+        SED => least::pick::<least::Delay, T, E>(tables, env, service),
+        NQ => least::pick::<least::DelayOrIdle, T, E>(tables, env, service),
+        FO => least::pick::<least::Weight, T, E>(tables, env, service),
+        OVF => least::pick::<least::WeightWithRoom, T, E>(tables, env, service),
         MH => hash::maglev(tables, env, service, h),
+        TWOS => power_of_two::pick(tables, env, service, &mut room.first, &mut room.second),
         _ => NONE,
     }
 }
@@ -126,4 +157,54 @@ fn is_usable<T: Tables>(tables: &T, slot: &Slot) -> bool {
         Some(counts) => counts.flags.load() & counts_flag::OVERLOAD == 0,
         None => false,
     }
+}
+
+/// Gives every server that may take a new connection to `step`, newest first, until it returns false;
+/// what it makes of `state`.
+#[inline(always)]
+fn fold<S: Copy, T: Tables, E: Env>(
+    tables: &T,
+    env: &E,
+    service: &ServiceRecord,
+    state: S,
+    mut step: impl FnMut(&mut S, &Slot, &ServerCounts) -> bool,
+) -> S {
+    fold_all(tables, env, service, state, |state, slot, counts| {
+        counts.flags.load() & counts_flag::OVERLOAD != 0 || step(state, slot, counts)
+    })
+}
+
+/// As [`fold`], with the servers whose upper threshold was reached.
+#[inline(always)]
+fn fold_all<S: Copy, T: Tables, E: Env>(
+    tables: &T,
+    env: &E,
+    service: &ServiceRecord,
+    mut state: S,
+    mut step: impl FnMut(&mut S, &Slot, &ServerCounts) -> bool,
+) -> S {
+    // A line of slots at a time: the lookup and the call are paid once for eight servers.
+    env.repeat(service.count.div_ceil(SLOTS_PER_LINE as u32), |line| {
+        let Some(slots) = tables.slots(service.slots.wrapping_add(line)) else {
+            return false;
+        };
+        // Of its own, so that it can stay in registers.
+        let mut now = state;
+        let mut more = true;
+        for slot in slots {
+            if slot.weight <= 0 {
+                continue;
+            }
+            let Some(counts) = tables.counts(slot.server) else {
+                continue;
+            };
+            if !step(&mut now, slot, counts) {
+                more = false;
+                break;
+            }
+        }
+        state = now;
+        more
+    });
+    state
 }

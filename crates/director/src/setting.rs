@@ -84,6 +84,13 @@ settings! {
     Amemthresh = "amemthresh", 1024 in 0..=MOST, |_, _| ();
     /// 1: rates of services and real servers are estimated; 0: they are 0.
     RunEstimation = "run_estimation", 1 in 0..=1, |_, _| ();
+    /// Unused entries of `lblc` caches are forgotten after this many seconds.
+    LblcExpiration = "lblc_expiration", 86_400 in 0..=MOST,
+        |value, record| record.lblc_expiration = value;
+    /// Unused entries of `lblcr` caches are forgotten after this many seconds; when a set of real
+    /// servers has not changed for so long, the most loaded one leaves it.
+    LblcrExpiration = "lblcr_expiration", 86_400 in 0..=MOST,
+        |value, record| record.lblcr_expiration = value;
     /// Lowers the segment size that SYNs announce, through tunnels and with address translation, to
     /// this many bytes; 0 leaves them alone. Only sizes that pass the director can be lowered: with a
     /// tunnel the client's, with translation both. IPVS has no such setting.

@@ -12,11 +12,11 @@ use crate::{
     process::Scratch,
     reason::Reason,
     record::{
-        Address, ConnectionRecord, FlowKey, LinkRecord, MarkRuleRecord, NextHop, ReplyRecord,
-        SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey, ServiceRecord,
-        Settings, SlotLine, TableLine,
+        Address, ConnectionRecord, FlowKey, LinkRecord, LocalityKey, LocalityRecord,
+        MarkRuleRecord, NextHop, ReplyRecord, SchedulerState, ServerCounts, ServerRecord,
+        ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine, TableLine,
     },
-    sctp,
+    schedule, sctp,
 };
 
 /// The frame being processed. Offsets are bytes from the start of the Ethernet header.
@@ -99,6 +99,10 @@ pub trait Tables {
     type Reply<'a>: Deref<Target = ReplyRecord>
     where
         Self: 'a;
+    /// What an address was sent to before.
+    type Locality<'a>: Deref<Target = LocalityRecord>
+    where
+        Self: 'a;
 
     /// The attached device with this index.
     fn link(&self, ifindex: u32) -> Option<&LinkRecord>;
@@ -132,6 +136,10 @@ pub trait Tables {
     fn scheduler_state(&self, service: u32) -> Option<&SchedulerState>;
     /// A record of the rules that make firewall marks.
     fn mark_rule(&self, place: u32) -> Option<&MarkRuleRecord>;
+    /// The entry of a cache.
+    fn locality(&self, key: &LocalityKey) -> Option<Self::Locality<'_>>;
+    /// Adds or replaces the entry of a cache; false when there is no room.
+    fn set_locality(&self, key: &LocalityKey, record: &LocalityRecord) -> bool;
     /// Counts a verdict.
     fn count(&self, reason: Reason);
 }
@@ -178,6 +186,12 @@ pub trait Env: Sized {
     #[inline(always)]
     fn mark<T: Tables>(&self, tables: &T, s: &mut Scratch) -> u32 {
         mark::of(tables, self, &s.headers, s.ingress)
+    }
+
+    /// [`schedule::schedule`] for the packet in `s`.
+    #[inline(always)]
+    fn schedule<T: Tables>(&self, tables: &T, service: &ServiceRecord, s: &mut Scratch) -> u32 {
+        schedule::schedule(tables, self, service, &s.headers, &mut s.room)
     }
 
     /// [`connection::retire`].

@@ -11,8 +11,8 @@ use pointsman_director::{
     model::{Change, ControlError, ForwardingMethod, Protocol},
     native::NativeTables,
     record::{
-        MarkRuleRecord, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
-        TableLine, counts_flag, settings_flag,
+        LocalityKey, LocalityRecord, MarkRuleRecord, ServerRecord, ServerStats, ServiceKey,
+        ServiceRecord, Settings, SlotLine, TableLine, counts_flag, settings_flag,
     },
     tables::Tables,
 };
@@ -55,6 +55,12 @@ impl Mirror for Failing<'_> {
     }
     fn stats(&mut self, index: u32) -> Result<ServerStats, MirrorError> {
         self.call(|tables| tables.stats(index))
+    }
+    fn localities(&mut self) -> Result<Vec<(LocalityKey, LocalityRecord)>, MirrorError> {
+        self.call(Mirror::localities)
+    }
+    fn remove_locality(&mut self, key: &LocalityKey) -> Result<(), MirrorError> {
+        self.call(|tables| tables.remove_locality(key))
     }
     fn set_slots(&mut self, first: u32, lines: &[SlotLine]) -> Result<(), MirrorError> {
         self.call(|tables| tables.set_slots(first, lines))

@@ -52,8 +52,8 @@ fn a_seed_gives_the_same_frames() {
 #[test]
 fn every_service_is_configured() {
     let tables = tables();
-    assert_eq!(services().count(), 192);
-    assert_eq!(tables.services.len(), 192 + MARK_SERVICES);
+    assert_eq!(services().count(), 288);
+    assert_eq!(tables.services.len(), 288 + MARK_SERVICES);
     let of_marks = tables.services.iter().filter(|(key, _)| key.protocol == 0);
     assert_eq!(of_marks.count(), MARK_SERVICES);
     assert!(tables.services.values().all(|service| service.count >= 3));

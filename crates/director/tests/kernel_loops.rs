@@ -7,7 +7,7 @@ use pointsman_director::{
     headers::Headers,
     model::ForwardingMethod,
     record::{NONE, counts_flag},
-    schedule::{maglev_table, schedule, source_table},
+    schedule::{Room, maglev_table, schedule, source_table},
     tables::Tables,
 };
 use proptest::prelude::*;
@@ -202,7 +202,13 @@ fn step() -> impl Strategy<Value = Step> {
 /// The director's pick, without a connection.
 fn director_picks(bench: &Bench) -> Option<u8> {
     let record = bench.record(&web());
-    let index = schedule(&bench.tables, &bench.env, &record, &Headers::default());
+    let index = schedule(
+        &bench.tables,
+        &bench.env,
+        &record,
+        &Headers::default(),
+        &mut Room::default(),
+    );
     if index == NONE {
         return None;
     }

@@ -44,6 +44,32 @@ fn golden_sequences() {
         ("wlc", [3, 2, 1], "3 2 1 1 2 1 3 2 1 1 2 1 3 2"),
         ("wlc", [5, 1, 1], "3 2 1 1 1 1 1 3 2 1 1 1 1 1"),
         ("wlc", [2, 0, 1], "3 1 1 3 1 1 3 1 1"),
+        ("sed", [1, 1, 1], "321 321"),
+        ("sed", [1, 2, 3], "3 2 3 3 2 1 3 2 3 3 2 1 3 2"),
+        ("sed", [3, 2, 1], "1 2 1 3 2 1 1 2 1 3 2 1 1 2"),
+        ("sed", [5, 1, 1], "1 1 1 1 3 2 1 1 1 1 1 3 2 1"),
+        ("sed", [2, 0, 1], "1 3 1 1 3 1 1 3 1"),
+        ("nq", [1, 1, 1], "321 321"),
+        ("nq", [1, 2, 3], "3 2 1 3 3 2 3 2 3 3 2 1 3 2"),
+        ("nq", [3, 2, 1], "3 2 1 1 2 1 1 2 1 3 2 1 1 2"),
+        ("nq", [5, 1, 1], "3 2 1 1 1 1 1 1 1 1 1 3 2 1"),
+        ("nq", [2, 0, 1], "3 1 1 1 3 1 1 3 1"),
+        ("fo", [1, 1, 1], "3333"),
+        ("fo", [1, 2, 3], "3333"),
+        ("fo", [3, 2, 1], "1111"),
+        ("fo", [5, 1, 1], "1111"),
+        ("fo", [2, 0, 1], "1111"),
+        ("ovf", [1, 1, 1], "3 3 2 2 1 1 - -"),
+        ("ovf", [1, 2, 3], "3 3 3 3 2 2 2 1 1 -"),
+        ("ovf", [3, 2, 1], "1 1 1 1 2 2 2 3 3 -"),
+        ("ovf", [5, 1, 1], "1 1 1 1 1 1 3 3 2 2 -"),
+        ("ovf", [2, 0, 1], "1 1 1 3 3 -"),
+        ("lblc", [1, 1, 1], "3 3 2 2 1 1 1 1 1"),
+        ("lblc", [1, 2, 3], "3 3 3 3 2 2 2 1 1 1 1"),
+        ("lblc", [3, 2, 1], "3 3 2 2 2 1 1 1 1"),
+        ("lblcr", [1, 1, 1], "3 3 2 2 1 1 1 2 3 1 2 3 1 2 3 1"),
+        ("lblcr", [1, 2, 3], "3 3 3 3 2 2 2 1 1 3 2 3 1 2 3 3"),
+        ("lblcr", [3, 2, 1], "3 3 2 2 2 1 1 1 1 1 2 1 1 2 3 1"),
         ("rr", [0, 1, 1], "3 2 3 2"),
         ("rr", [1, 1, 0], "2 1 2 1"),
         ("wrr", [0, 1, 1], "3 2 3 2"),
@@ -78,7 +104,12 @@ fn rr_after_delete_and_return() {
 
 #[test]
 fn closed_connections_still_weigh_a_little() {
-    for scheduler in ["lc", "wlc"] {
+    for (scheduler, expected) in [
+        ("lc", "321321"),
+        ("wlc", "321321"),
+        ("sed", "333333"),
+        ("nq", "333333"),
+    ] {
         let mut bench = Bench::balanced(scheduler, &[1, 1, 1]);
         let mut got = String::new();
         for port in 1024..1030 {
@@ -87,7 +118,7 @@ fn closed_connections_still_weigh_a_little() {
                 bench.send(&bench::segment(port, flags).build());
             }
         }
-        assert_eq!(got, "321321", "{scheduler}");
+        assert_eq!(got, expected, "{scheduler}");
     }
 }
 
@@ -98,6 +129,13 @@ fn thresholds_stop_every_scheduler() {
         ("wrr", "321321--"),
         ("lc", "321321--"),
         ("wlc", "321321--"),
+        ("sed", "321321--"),
+        ("nq", "321321--"),
+        ("fo", "332211--"),
+        ("ovf", "332211--"),
+        // The server that is remembered is not asked for its threshold.
+        ("lblc", "33221111"),
+        ("lblcr", "332211--"),
     ] {
         let mut bench = Bench::balanced(scheduler, &[]);
         for number in 1..=3 {
@@ -123,7 +161,7 @@ fn thresholds_stop_every_scheduler() {
 
 #[test]
 fn nothing_to_choose_is_no_destination() {
-    for scheduler in Scheduler::ALL.iter().filter(|s| s.is_supported()) {
+    for scheduler in Scheduler::ALL {
         for weights in [&[][..], &[0], &[0, 0, 0]] {
             assert_picks(scheduler.name(), weights, "--");
         }

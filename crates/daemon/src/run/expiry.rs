@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pointsman_director::Reason;
+use pointsman_director::{Reason, control::LOCALITY_INTERVAL};
 use tokio::{sync::watch, task::block_in_place, time::sleep};
 
 use super::ended;
@@ -17,18 +17,30 @@ const SHARE: u32 = 20;
 /// How long the connection table has to be calm before it no longer counts as full.
 const CALM: Duration = Duration::from_secs(60);
 
+/// How often caches of destinations are looked at.
+const CACHES: Duration = Duration::from_secs(LOCALITY_INTERVAL);
+
 /// Sweeps until the daemon stops.
 pub(super) async fn keep<P: Plane>(shell: Arc<Shell<P>>, stopped: watch::Receiver<()>) {
     let mut fullness = Fullness::default();
     let stop = ended(stopped);
     tokio::pin!(stop);
     let mut pause = SECOND;
+    let mut looked = Instant::now();
     loop {
         tokio::select! {
             () = &mut stop => return,
             () = sleep(pause) => {}
         }
         pause = block_in_place(|| round(&shell, &mut fullness));
+        if looked.elapsed() >= CACHES {
+            looked = Instant::now();
+            match block_in_place(|| shell.balancer.expire_localities()) {
+                Ok(0) => {}
+                Ok(forgotten) => tracing::debug!(forgotten, "cached destinations forgotten"),
+                Err(error) => tracing::error!(%error, "can't forget cached destinations"),
+            }
+        }
     }
 }
 

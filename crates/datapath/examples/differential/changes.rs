@@ -12,6 +12,7 @@ use pointsman_director::{
         services::{Service, TUNNEL_SOURCE, TUNNEL_SOURCE6, hop, services},
     },
     record::{NextHop, Settings, hop_flag, settings_flag},
+    schedule::Scheduler,
 };
 
 /// A device other than the one that frames come in by; a test run does not send.
@@ -76,9 +77,7 @@ pub fn choose(chance: &mut Chance, settings: &Settings, tight: bool) -> Step {
         }
         7 => {
             let mut config = service.config();
-            config.scheduler = chance
-                .one(&["rr", "wrr", "lc", "wlc", "sh", "mh"])
-                .to_string();
+            config.scheduler = chance.one(Scheduler::ALL).name().to_owned();
             Step::Apply(vec![Change::EditService { service: config }])
         }
         8 => Step::Collect,
@@ -88,6 +87,7 @@ pub fn choose(chance: &mut Chance, settings: &Settings, tight: bool) -> Step {
         _ => {
             let mut settings = *settings;
             settings.epoch += 1;
+            settings.lblcr_expiration = *chance.one(&[0, 1, 60]);
             settings.reuse_mode = chance.below(4) as u32;
             settings.mss_clamp = *chance.one(&[0, 0, 1000, 1300]);
             let known = settings_flag::PMTU_DISC | settings_flag::SLOPPY_TCP;

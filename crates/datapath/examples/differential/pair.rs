@@ -408,6 +408,10 @@ impl Pair {
             same(&format!("reply {key:x?}"), &Some(&**record), &theirs)?;
         }
         drop(ours);
+        let mut theirs = self.trial.mirror().localities().map_err(text)?;
+        theirs.sort_by_key(|(key, _)| *key);
+        let ours = self.native.localities().map_err(text)?;
+        same("caches", &ours, &theirs)?;
         for server in 0..CAPACITY.servers {
             self.compare_server(server)?;
             let theirs = self.trial.mirror().stats(server).map_err(text)?;

@@ -53,9 +53,6 @@ pub(super) fn check_service(config: &VirtualService) -> Result<Scheduler, Contro
         ServiceId::Mark { mark: 0, .. } => return Err(ControlError::Invalid),
         ServiceId::Address { .. } | ServiceId::Mark { .. } => {}
     }
-    if !scheduler.is_supported() {
-        return not_yet(&format!("scheduler {}", scheduler.name()));
-    }
     if config.engine.is_some() {
         return not_yet("persistence engines");
     }

@@ -3,8 +3,8 @@
 use crate::{
     model::ControlError,
     record::{
-        MarkRuleRecord, ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine,
-        TableLine,
+        LocalityKey, LocalityRecord, MarkRuleRecord, ServerRecord, ServerStats, ServiceKey,
+        ServiceRecord, Settings, SlotLine, TableLine,
     },
 };
 
@@ -35,6 +35,10 @@ pub trait Mirror {
     fn set_table(&mut self, first: u32, lines: &[TableLine]) -> Result<(), MirrorError>;
     /// Reads a service's scheduler state.
     fn scheduler_state(&mut self, service: u32) -> Result<u64, MirrorError>;
+    /// Reads the caches of all services.
+    fn localities(&mut self) -> Result<Vec<(LocalityKey, LocalityRecord)>, MirrorError>;
+    /// Removes the entry of a cache, if it is there.
+    fn remove_locality(&mut self, key: &LocalityKey) -> Result<(), MirrorError>;
     /// Writes or replaces a service.
     fn set_service(&mut self, key: &ServiceKey, record: &ServiceRecord) -> Result<(), MirrorError>;
     /// Removes a service.

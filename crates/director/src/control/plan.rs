@@ -7,7 +7,7 @@ use crate::{
         ENTRIES_PER_LINE, SLOTS_PER_LINE, ServerRecord, ServiceRecord, Slot, SlotLine, TableLine,
         server_flag, service_flag,
     },
-    schedule::{Scheduler, State, maglev_table, source_table},
+    schedule::{Scheduler, State, destination_table, maglev_table, source_table},
 };
 
 /// Why a service is planned anew.
@@ -86,6 +86,8 @@ pub(super) fn slots(servers: &[Server]) -> Vec<SlotLine> {
 /// The lookup table of a service, empty when its scheduler has none.
 pub(super) fn table(service: &Service) -> Vec<TableLine> {
     let entries = match scheduler_of(&service.record) {
+        // Edits don't change it: the order of servers stays, and weights don't matter.
+        Some(Scheduler::DestinationHash) => destination_table(service.servers.len()),
         Some(Scheduler::SourceHash) => {
             let weights: Vec<i32> = service.servers.iter().map(|s| s.record.weight).collect();
             source_table(&weights)

@@ -78,6 +78,7 @@ impl Director {
             super::servers::withdraw(&server, mirror)?;
             director.bury(id, server);
         }
+        director.restore_localities(mirror)?;
         Ok(director)
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    Director, MAX_SERVERS, Mirror, MirrorError, Removed, Server, Service, address_words,
+    Director, MAX_SERVERS, Mirror, MirrorError, Removed, Server, Service, address_words, cache_of,
     check::{check_server, full, is_possible},
     plan, subtract, sum,
 };
@@ -250,12 +250,39 @@ impl Director {
             }
         }
         for index in unused {
+            if self.is_cached(index, mirror)? {
+                continue;
+            }
             mirror.set_server(index, &ServerRecord::default())?;
             self.server_indices.give(index, 1);
             self.owners.remove(&index);
             self.removed.take(index);
         }
         Ok(())
+    }
+
+    /// True when an entry of its service's cache refers to a removed server: added again, the server is
+    /// in the cache again, so its index must not be another's meanwhile. Entries are looked through
+    /// once a round only.
+    fn is_cached<M: Mirror>(&mut self, index: u32, mirror: &mut M) -> Result<bool, MirrorError> {
+        let Some(removed) = self.removed.get(index) else {
+            return Ok(false);
+        };
+        let service = self.services.get(&removed.id);
+        if service.is_none_or(|service| cache_of(&service.record).is_none()) {
+            return Ok(false);
+        }
+        let round = Some(self.localities.round());
+        if removed.cached == round {
+            return Ok(true);
+        }
+        let cached = self.cached_servers(mirror)?;
+        for removed in self.removed.iter_mut().filter(|removed| removed.rested) {
+            if cached.contains(&removed.server.index) {
+                removed.cached = round;
+            }
+        }
+        Ok(cached.contains(&index))
     }
 
     /// Keeps a server that was withdrawn while connections refer to it.
@@ -266,6 +293,7 @@ impl Director {
             server,
             alone: !self.services.contains_key(&id),
             rested: false,
+            cached: None,
         });
     }
 }

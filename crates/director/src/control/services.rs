@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Director, Mirror, MirrorError, Service,
+    Director, Mirror, MirrorError, Service, cache_of,
     check::{KINDS, check_service, full, kind_of},
     plan,
     servers::withdraw,
@@ -64,6 +64,9 @@ impl Director {
         // A service index may have had an owner before: its state is of another plan.
         let plan = (mirror.scheduler_state(index)? >> 48) as u16;
         service.record.plan = plan.wrapping_add(1);
+        if scheduler.has_cache() {
+            service.record.table = self.localities.next();
+        }
         mirror.set_service(&key, &service.record)?;
         self.services.insert(config.id, service);
         Ok(())
@@ -93,8 +96,11 @@ impl Director {
             self.services.insert(config.id, edited);
             return Ok(());
         }
+        let old = cache_of(&service.record);
         edited.record.scheduler = scheduler as u8;
-        self.replan(edited, plan::Cause::Scheduler, mirror)
+        self.replan(edited, plan::Cause::Scheduler, mirror)?;
+        self.flush(old.as_slice(), mirror);
+        Ok(())
     }
 
     pub(super) fn delete_service<M: Mirror>(
@@ -131,17 +137,20 @@ impl Director {
             }
             return Err(error.into());
         }
+        let mut caches = Vec::new();
         for id in ids {
             let Some(service) = self.services.remove(id) else {
                 continue;
             };
             self.release_plan(&service.record);
+            caches.extend(cache_of(&service.record));
             self.service_indices.give(service.record.id, 1);
             for server in service.servers {
                 self.bury(*id, server);
             }
             self.removed.leave_alone(id);
         }
+        self.flush(&caches, mirror);
         Ok(())
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Removed {
     pub(super) alone: bool,
     /// Removed before the latest collection: no packet is still choosing it.
     pub(super) rested: bool,
+    /// The round in which a cache was seen to refer to it.
+    pub(super) cached: Option<u32>,
 }
 
 /// Removed real servers, found by index and by what they were.

@@ -1,8 +1,8 @@
 //! The services that generated packets are meant for.
 //!
 //! One virtual address for each forwarding method and family, one port for each scheduler, TCP and
-//! UDP: rr, wrr, lc, wlc, sh and mh, the hashes with and without their flags; then persistent ones,
-//! for one port or all, and one-packet scheduling. Those with rr also balance SCTP. All services share
+//! UDP; `sh` and `mh` with and without their flags; then persistent ones, for one port or all, and
+//! one-packet scheduling. Those with rr also balance SCTP. All services share
 //! six real servers of each family; tunnels lead to both families. Next hops show what can happen:
 //! another VLAN, a slim path, an unknown neighbour, this host itself.
 
@@ -38,10 +38,10 @@ pub const SLIM_MTU: u32 = 1280;
 
 /// Room enough for every service.
 pub const CAPACITY: Capacity = Capacity {
-    services: 256,
-    servers: 1024,
-    slot_lines: 1024,
-    table_lines: 6144,
+    services: 512,
+    servers: 2048,
+    slot_lines: 2048,
+    table_lines: 8192,
 };
 
 const METHODS: [ForwardingMethod; 3] = [
@@ -51,7 +51,7 @@ const METHODS: [ForwardingMethod; 3] = [
 ];
 
 /// Scheduler, and whether with its two flags.
-const SCHEDULERS: [(&str, bool); 8] = [
+const SCHEDULERS: [(&str, bool); 16] = [
     ("rr", false),
     ("wrr", false),
     ("lc", false),
@@ -60,6 +60,14 @@ const SCHEDULERS: [(&str, bool); 8] = [
     ("sh", true),
     ("mh", false),
     ("mh", true),
+    ("dh", false),
+    ("sed", false),
+    ("nq", false),
+    ("fo", false),
+    ("ovf", false),
+    ("twos", false),
+    ("lblc", false),
+    ("lblcr", false),
 ];
 
 /// What a service can be besides its scheduler.

@@ -1,4 +1,5 @@
-//! `sh` (`ip_vs_sh.c`) and `mh` (`ip_vs_mh.c`): the client's address chooses.
+//! `sh` (`ip_vs_sh.c`) and `mh` (`ip_vs_mh.c`): the client's address chooses. `dh` (`ip_vs_dh.c`): the
+//! packet's destination chooses.
 
 use super::{Scheduler, is_usable, slot};
 use crate::{
@@ -7,6 +8,8 @@ use crate::{
     tables::{Env, Tables},
 };
 
+/// Entries of a `dh` table.
+const DESTINATION_SIZE: usize = 256;
 /// Entries of an `sh` table.
 pub(super) const SOURCE_SIZE: usize = 256;
 /// Entries of an `mh` table, the kernel's default of its list of primes.
@@ -99,6 +102,11 @@ fn client_port(service: &ServiceRecord, h: &Headers) -> u32 {
 }
 
 #[inline(always)]
+pub(super) fn destination<T: Tables>(tables: &T, service: &ServiceRecord, h: &Headers) -> u32 {
+    at(tables, service, golden(folded(&h.flow.destination)))
+}
+
+#[cfg_attr(target_arch = "bpf", inline(never))]
 pub(super) fn source<T: Tables, E: Env>(
     tables: &T,
     env: &E,
@@ -119,7 +127,7 @@ pub(super) fn source<T: Tables, E: Env>(
     found
 }
 
-#[inline(always)]
+#[cfg_attr(target_arch = "bpf", inline(never))]
 pub(super) fn maglev<T: Tables, E: Env>(
     tables: &T,
     env: &E,
@@ -141,6 +149,16 @@ pub(super) fn maglev<T: Tables, E: Env>(
         found == NONE
     });
     found
+}
+
+/// Fills a `dh` table: `servers` take turns, whatever they weigh.
+#[cfg(feature = "std")]
+pub fn destination_table(servers: usize) -> Vec<u16> {
+    (0..servers)
+        .map(|position| position as u16)
+        .cycle()
+        .take(DESTINATION_SIZE)
+        .collect()
 }
 
 /// Fills an `sh` table: each server takes as many entries in a row as it weighs, at least one,
@@ -220,6 +238,7 @@ impl Scheduler {
     /// Entries of this scheduler's lookup table, 0 when it has none.
     pub const fn table_size(self) -> usize {
         match self {
+            Self::DestinationHash => DESTINATION_SIZE,
             Self::SourceHash => SOURCE_SIZE,
             Self::MaglevHash => MAGLEV_SIZE,
             _ => 0,

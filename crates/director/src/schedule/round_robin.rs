@@ -6,7 +6,7 @@ use crate::{
     tables::{Env, Tables},
 };
 
-#[inline(always)]
+#[cfg_attr(target_arch = "bpf", inline(never))]
 pub(super) fn pick<T: Tables, E: Env>(tables: &T, env: &E, service: &ServiceRecord) -> u32 {
     let Some(shared) = tables.scheduler_state(service.id) else {
         return NONE;

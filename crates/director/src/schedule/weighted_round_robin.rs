@@ -38,7 +38,7 @@ impl State {
     }
 }
 
-#[inline(always)]
+#[cfg_attr(target_arch = "bpf", inline(never))]
 pub(super) fn pick<T: Tables, E: Env>(tables: &T, env: &E, service: &ServiceRecord) -> u32 {
     if service.top <= 0 {
         return NONE;

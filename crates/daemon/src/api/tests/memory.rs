@@ -9,8 +9,8 @@ use pointsman_director::{
     Reason,
     control::{Mirror, MirrorError, Records},
     record::{
-        ConnectionRecord, FlowKey, MarkRuleRecord, ServerCounts, ServerRecord, ServerStats,
-        ServiceKey, ServiceRecord, Settings, SlotLine, TableLine,
+        ConnectionRecord, FlowKey, LocalityKey, LocalityRecord, MarkRuleRecord, ServerCounts,
+        ServerRecord, ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine, TableLine,
     },
 };
 use pointsman_wire::Mac;
@@ -55,6 +55,12 @@ impl Mirror for Guard<'_> {
     }
     fn scheduler_state(&mut self, _: u32) -> Result<u64, MirrorError> {
         Ok(0)
+    }
+    fn localities(&mut self) -> Result<Vec<(LocalityKey, LocalityRecord)>, MirrorError> {
+        Ok(Vec::new())
+    }
+    fn remove_locality(&mut self, _: &LocalityKey) -> Result<(), MirrorError> {
+        Ok(())
     }
     fn set_service(&mut self, key: &ServiceKey, record: &ServiceRecord) -> Result<(), MirrorError> {
         self.0.insert(*key, *record);
