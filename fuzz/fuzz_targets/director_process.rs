@@ -63,11 +63,11 @@ impl World {
         connections.sort_by_key(|(_, connection)| connection.is_template());
         for (key, connection) in connections {
             let now = self.env.now.get();
-            let settings = &self.tables.settings;
+            let flags = self.tables.settings.flags;
             assert!(expire(
                 &self.tables,
                 &self.env,
-                settings,
+                flags,
                 &key,
                 &connection,
                 now

@@ -283,9 +283,10 @@ impl<P: Plane> Balancer<P> {
         }
     }
 
-    /// Ends connections whose time is over; returns how many.
-    pub fn sweep(&self) -> Result<u32, PlaneError> {
-        self.plane().sweep()
+    /// Ends connections whose time is over, with `dropping` also those that `drop_entry` may end; returns
+    /// how many.
+    pub fn sweep(&self, dropping: bool) -> Result<u32, PlaneError> {
+        self.plane().sweep(dropping)
     }
 
     /// The time by the programs' clock, nanoseconds.

@@ -43,8 +43,9 @@ pub trait Plane: Send + Sync + 'static {
     fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError>;
     /// All connections.
     fn connections(&self) -> Box<dyn Iterator<Item = Flow> + Send + '_>;
-    /// Ends connections whose time is over; returns how many.
-    fn sweep(&self) -> Result<u32, PlaneError>;
+    /// Ends connections whose time is over, with `dropping` also those that `drop_entry` may end; returns
+    /// how many.
+    fn sweep(&self, dropping: bool) -> Result<u32, PlaneError>;
     /// The time by the programs' clock, nanoseconds.
     fn now(&self) -> Result<u64, PlaneError>;
     /// Tells the address of an attached device.
@@ -82,8 +83,8 @@ impl Plane for Datapath {
         Box::new(Self::connections(self).map(|flow| Ok(flow?)))
     }
 
-    fn sweep(&self) -> Result<u32, PlaneError> {
-        Ok(Self::sweep(self)?)
+    fn sweep(&self, dropping: bool) -> Result<u32, PlaneError> {
+        Ok(Self::sweep(self, dropping)?)
     }
 
     fn now(&self) -> Result<u64, PlaneError> {

@@ -7,7 +7,7 @@ use core::{ffi::c_void, ptr};
 use aya_ebpf::helpers::generated::bpf_for_each_map_elem;
 use pointsman_director::{
     expiry::expire,
-    record::{ConnectionRecord, FlowKey, FlowKey4},
+    record::{ConnectionRecord, FlowKey, FlowKey4, settings_flag},
     tables::{Env, Tables},
 };
 
@@ -17,6 +17,9 @@ use crate::{env::Kernel, maps, tables::Maps};
 #[repr(C)]
 struct Sweep {
     now: u64,
+    /// The settings' flags.
+    flags: u32,
+    pad: u32,
     ended: u64,
 }
 
@@ -26,10 +29,8 @@ impl Sweep {
         let env = Kernel {
             context: ptr::null_mut(),
         };
-        if let Some(settings) = Maps.settings() {
-            let ended = expire(&Maps, &env, settings, key, connection, self.now);
-            self.ended += u64::from(ended);
-        }
+        let ended = expire(&Maps, &env, self.flags, key, connection, self.now);
+        self.ended += u64::from(ended);
     }
 }
 
@@ -62,7 +63,8 @@ unsafe extern "C" fn expire6(
 }
 
 /// Notes the time. With its first argument not 0 also ends every connection whose time is over, or
-/// will be in as many nanoseconds as the second says, and returns how many.
+/// will be in as many nanoseconds as the second says, and returns how many. With its second lowest
+/// bit set, too, `drop_entry` has its turn.
 ///
 /// `#[raw_tracepoint]` would return 0 whatever this returned.
 #[unsafe(no_mangle)]
@@ -83,8 +85,14 @@ pub extern "C" fn sweep(context: *mut c_void) -> i32 {
         return 0;
     }
     let now = now + ahead;
+    let mut flags = Maps.settings().map_or(0, |settings| settings.flags);
+    if sweeping & 2 == 0 {
+        flags &= !settings_flag::DROP_ENTRY;
+    }
     let mut state = Sweep {
         now,
+        flags,
+        pad: 0,
         ended: env.opaque(0) as u64,
     };
     // SAFETY: maps and callbacks fit each other; the state outlives the calls.

@@ -224,16 +224,19 @@ impl Datapath {
         Connections::of(&self.object.maps)
     }
 
-    /// Ends connections whose time is over; returns how many.
+    /// Ends connections whose time is over, with `dropping` also those that `drop_entry` may end; returns
+    /// how many.
     ///
     /// # Errors
     ///
     /// When the program can't be run.
-    pub fn sweep(&self) -> Result<u32, Error> {
+    pub fn sweep(&self, dropping: bool) -> Result<u32, Error> {
         let program = self.object.program_fd(SWEEP)?;
-        bpf::run_with_arguments(program, [1, 0]).map_err(|source| Error::Run {
-            name: SWEEP,
-            source,
+        bpf::run_with_arguments(program, [if dropping { 3 } else { 1 }, 0]).map_err(|source| {
+            Error::Run {
+                name: SWEEP,
+                source,
+            }
         })
     }
 

@@ -112,13 +112,14 @@ impl Trial {
         Ok(run)
     }
 
-    /// Ends connections whose time is over at the time set; returns how many.
+    /// Ends connections whose time is over at the time set, with `drop_entry` at its turn; returns how
+    /// many.
     ///
     /// # Errors
     ///
     /// When the program can't be run.
     pub fn sweep(&self) -> Result<u32, Error> {
-        bpf::run_with_arguments(self.object.program_fd(SWEEP)?, [1, 0]).map_err(|source| {
+        bpf::run_with_arguments(self.object.program_fd(SWEEP)?, [3, 0]).map_err(|source| {
             Error::Run {
                 name: SWEEP,
                 source,

@@ -5,26 +5,24 @@ use crate::{
     connection::SECOND,
     headers::{SCTP, TCP},
     persistence,
-    record::{
-        ConnectionRecord, FlowKey, Settings, connection_flag as flag, server_flag, settings_flag,
-    },
+    record::{ConnectionRecord, FlowKey, connection_flag as flag, server_flag, settings_flag},
     sctp,
     tables::{Env, Tables},
     tcp::state,
 };
 
-/// One entry in this many is looked at by a sweep while `drop_entry` is at work.
+/// One entry in this many is looked at by a sweep, one a second, while `drop_entry` is at work.
 const SHARE: u32 = 32;
 /// Entries with more packets than this are not dropped.
 const FEW: u32 = 8;
 
-/// Ends the entry under `key` when its time is over, or when the settings want it gone. True when
-/// it was ended here.
+/// Ends the entry under `key` when its time is over, or when `flags`, of [`settings_flag`], want it
+/// gone. True when it was ended here.
 #[inline(always)]
 pub fn expire<T: Tables, E: Env>(
     tables: &T,
     env: &E,
-    settings: &Settings,
+    flags: u32,
     key: &FlowKey,
     connection: &ConnectionRecord,
     now: u64,
@@ -41,14 +39,14 @@ pub fn expire<T: Tables, E: Env>(
         }
         return !persistence::extend(connection, now) && env.retire(tables, key, connection, false);
     }
-    let wanted = settings.flags & (settings_flag::EXPIRE_NODEST | settings_flag::DROP_ENTRY) == 0;
+    let wanted = flags & (settings_flag::EXPIRE_NODEST | settings_flag::DROP_ENTRY) == 0;
     if wanted || dead || (connection.is_template() && connection.members.load() != 0) {
         return false;
     }
-    let dropped = settings.flags & settings_flag::DROP_ENTRY != 0
+    let dropped = flags & settings_flag::DROP_ENTRY != 0
         && env.random().is_multiple_of(SHARE)
         && may_drop(env, key, connection, now);
-    let lost = settings.flags & settings_flag::EXPIRE_NODEST != 0
+    let lost = flags & settings_flag::EXPIRE_NODEST != 0
         && match tables.server(connection.server) {
             Some(server) => server.flags & server_flag::AVAILABLE == 0,
             None => true,

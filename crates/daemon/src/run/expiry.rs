@@ -12,6 +12,9 @@ use super::ended;
 use crate::{api::Shell, plane::Plane};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// The shortest time between two sweeps: a fiftieth of the shortest timeout that matters, that of
+/// CLOSE.
+const STEP: Duration = Duration::from_millis(200);
 /// One part in this many of a processor's time goes into sweeping.
 const SHARE: u32 = 20;
 /// How long the connection table has to be calm before it no longer counts as full.
@@ -25,14 +28,15 @@ pub(super) async fn keep<P: Plane>(shell: Arc<Shell<P>>, stopped: watch::Receive
     let mut fullness = Fullness::default();
     let stop = ended(stopped);
     tokio::pin!(stop);
-    let mut pause = SECOND;
+    let mut pause = STEP;
+    let mut seconds = Seconds::default();
     let mut looked = Instant::now();
     loop {
         tokio::select! {
             () = &mut stop => return,
             () = sleep(pause) => {}
         }
-        pause = block_in_place(|| round(&shell, &mut fullness));
+        pause = block_in_place(|| round(&shell, &mut fullness, &mut seconds));
         if looked.elapsed() >= CACHES {
             looked = Instant::now();
             match block_in_place(|| shell.balancer.expire_localities()) {
@@ -45,10 +49,11 @@ pub(super) async fn keep<P: Plane>(shell: Arc<Shell<P>>, stopped: watch::Receive
 }
 
 /// One round; returns how long to wait for the next.
-fn round<P: Plane>(shell: &Shell<P>, fullness: &mut Fullness) -> Duration {
+fn round<P: Plane>(shell: &Shell<P>, fullness: &mut Fullness, seconds: &mut Seconds) -> Duration {
     let balancer = &shell.balancer;
     let start = Instant::now();
-    match balancer.sweep() {
+    let second = seconds.look(start);
+    match balancer.sweep(second) {
         Ok(ended) => {
             shell.rounds.sweeps.note(start, u64::from(ended));
             if ended != 0 {
@@ -58,6 +63,9 @@ fn round<P: Plane>(shell: &Shell<P>, fullness: &mut Fullness) -> Duration {
         Err(error) => tracing::error!(%error, "can't end connections"),
     }
     let pause = pause_after(start.elapsed());
+    if !second {
+        return pause;
+    }
     if let Err(error) = balancer.collect_removed() {
         tracing::error!(%error, "can't forget removed real servers");
     }
@@ -82,7 +90,25 @@ fn round<P: Plane>(shell: &Shell<P>, fullness: &mut Fullness) -> Duration {
 }
 
 fn pause_after(sweep: Duration) -> Duration {
-    SECOND.max(sweep * SHARE)
+    STEP.max(sweep * SHARE)
+}
+
+/// What is done once a second, between sweeps that are more frequent.
+#[derive(Debug, Default)]
+struct Seconds {
+    last: Option<Instant>,
+}
+
+impl Seconds {
+    /// True when a second has passed since it was last true.
+    fn look(&mut self, now: Instant) -> bool {
+        let passed = |last| now.duration_since(last) >= SECOND;
+        if self.last.is_some_and(|last| !passed(last)) {
+            return false;
+        }
+        self.last = Some(now);
+        true
+    }
 }
 
 /// Whether the connection table is full, by packets that found it so.
@@ -110,8 +136,17 @@ mod tests {
 
     #[test]
     fn sweeping_takes_a_twentieth_at_most() {
-        assert_eq!(pause_after(Duration::from_millis(3)), SECOND);
+        assert_eq!(pause_after(Duration::from_millis(3)), STEP);
         assert_eq!(pause_after(Duration::from_millis(300)), SECOND * 6);
+    }
+
+    #[test]
+    fn a_second_passes_once() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut seconds = Seconds::default();
+        let seen = [0, 200, 999, 1000, 1001, 2500, 3400, 3500].map(|time| seconds.look(at(time)));
+        assert_eq!(seen, [true, false, false, true, false, true, false, true]);
     }
 
     #[test]

@@ -358,11 +358,11 @@ impl Pair {
             .map(|connection| connection.map(|(key, _)| key).map_err(text))
             .collect::<Result<_, _>>()?;
         let now = self.env.now.get();
-        let settings = self.native.settings;
+        let flags = self.native.settings.flags;
         let mut ended = 0_u32;
         for key in keys {
             if let Some(record) = self.native.connection(&key) {
-                let over = expire(&self.native, &self.env, &settings, &key, &record, now);
+                let over = expire(&self.native, &self.env, flags, &key, &record, now);
                 ended += u32::from(over);
             }
         }

@@ -391,7 +391,7 @@ impl Bench {
             pointsman_director::expiry::expire(
                 &self.tables,
                 &self.env,
-                &self.tables.settings,
+                self.tables.settings.flags,
                 &key,
                 &connection,
                 self.env.now.get(),

@@ -107,7 +107,7 @@ impl Plane for Memory {
         let all = self.connections.lock().unwrap().clone();
         Box::new(all.into_iter().map(Ok))
     }
-    fn sweep(&self) -> Result<u32, PlaneError> {
+    fn sweep(&self, _dropping: bool) -> Result<u32, PlaneError> {
         Ok(0)
     }
     fn now(&self) -> Result<u64, PlaneError> {
