@@ -236,7 +236,7 @@ impl Lab {
     fn wait_ready(&self) -> Result<()> {
         self.namespaces()
             .iter()
-            .try_for_each(|name| wait_links(name))
+            .try_for_each(|name| wait_links(name, LINK_LIMIT))
     }
 }
 
@@ -275,8 +275,8 @@ pub fn why_not() -> Option<String> {
 }
 
 /// Waits until every interface of a namespace is up and has carrier, and no address is tentative.
-pub(crate) fn wait_links(name: &str) -> Result<()> {
-    wait_until(&format!("{name} was not ready"), LINK_LIMIT, || {
+pub(crate) fn wait_links(name: &str, limit: Duration) -> Result<()> {
+    wait_until(&format!("{name} was not ready"), limit, || {
         let text = namespace::ip(&["-n", name, "-j", "address", "show"], None)?;
         Ok(first_unready(&parse(&text)?).is_none())
     })
@@ -290,8 +290,9 @@ fn first_unready(links: &Value) -> Option<String> {
             .as_array()
             .map(Vec::as_slice)
             .unwrap_or_default();
-        // The switch's own loopback stays down.
-        if name == "lo" {
+        // The switch's own loopback stays down, and so do the tunnel devices that some kernels put
+        // into every namespace; ours are set up before anybody waits.
+        if name == "lo" || !flags.iter().any(|flag| flag == "UP") {
             return None;
         }
         if !flags.iter().any(|flag| flag == "LOWER_UP") {
@@ -396,6 +397,8 @@ mod tests {
             first_unready(&parse(&down).unwrap()).as_deref(),
             Some("eth0")
         );
+        let fallback = r#"[{"ifname":"tunl0","flags":["NOARP"]}]"#;
+        assert_eq!(first_unready(&parse(fallback).unwrap()), None);
         let tentative = ready.replace("\"fd00::1\"", "\"fd00::1\",\"tentative\":true");
         assert!(
             first_unready(&parse(&tentative).unwrap())

@@ -14,7 +14,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pointsman_linux::netns::NetNs;
 use pointsman_linux::sysctl;
@@ -27,6 +28,12 @@ use crate::process::Process;
 use crate::tag::{fresh_tag, namespace_name};
 use crate::topology::Role;
 use crate::{cleanup, decapsulate, namespace};
+
+/// How long links may take to have carrier: a guest without hardware virtualisation is slow.
+const LINK_LIMIT: Duration = Duration::from_secs(60);
+
+/// Building takes a processor: one after the other.
+static BUILD: Mutex<()> = Mutex::new(());
 
 /// Most real servers.
 pub const SERVERS: u8 = 8;
@@ -70,6 +77,7 @@ pub struct Site {
 impl Site {
     /// Builds it with this many real servers, and waits until every link is up.
     pub fn build(servers: u8) -> Result<Self> {
+        let _turn = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
         let site = Self {
             tag: fresh_tag(),
             servers: servers.clamp(1, SERVERS),
@@ -83,7 +91,7 @@ impl Site {
         })?;
         site.connect()?;
         for name in site.namespaces() {
-            wait_links(&name)?;
+            wait_links(&name, LINK_LIMIT)?;
         }
         Ok(site)
     }
@@ -114,7 +122,7 @@ impl Site {
             let mut processes = self
                 .processes
                 .lock()
-                .unwrap_or_else(|poison| poison.into_inner());
+                .unwrap_or_else(PoisonError::into_inner);
             processes.push(process);
         }
         Ok(())
@@ -180,7 +188,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.processes
             .get_mut()
-            .unwrap_or_else(|poison| poison.into_inner())
+            .unwrap_or_else(PoisonError::into_inner)
             .clear();
         if let Err(error) = namespace::delete(&self.namespaces()) {
             eprintln!(
