@@ -229,26 +229,9 @@ impl<P: Plane> Balancer<P> {
 
     /// Connections that real servers have, removed ones included.
     pub fn connections_used(&self) -> Result<u64, PlaneError> {
-        let indices = self.server_indices();
-        let plane = self.plane();
-        let mut used = 0;
-        for index in indices {
-            let counts = plane.counts(index)?;
-            used += u64::from(counts.active.load()) + u64::from(counts.inactive.load());
-        }
-        Ok(used)
-    }
-
-    fn server_indices(&self) -> Vec<u32> {
-        let state = self.state();
-        let removed = state.director.removed().map(|(_, index)| index);
-        let configured = state.director.services().flat_map(|service| {
-            service
-                .servers()
-                .map(|server| server.index())
-                .collect::<Vec<_>>()
-        });
-        configured.chain(removed).collect()
+        let indices = with_removed(&self.state().director);
+        let counts = self.plane().all_counts(&indices)?;
+        Ok(connections(&indices, &counts))
     }
 
     /// The addresses of real servers by index, for [`Balancer::each_connection`].
@@ -484,4 +467,21 @@ fn configured(director: &Director) -> Vec<u32> {
     let mut indices: Vec<u32> = servers.map(|server| server.index()).collect();
     indices.sort_unstable();
     indices
+}
+
+/// The same, and those of removed ones that still have connections.
+fn with_removed(director: &Director) -> Vec<u32> {
+    let mut indices = configured(director);
+    indices.extend(director.removed().map(|(_, index)| index));
+    indices.sort_unstable();
+    indices
+}
+
+/// Connections of these real servers together.
+fn connections(servers: &[u32], counts: &[ServerCounts]) -> u64 {
+    let each = servers
+        .iter()
+        .filter_map(|index| counts.get(*index as usize))
+        .map(|counts| u64::from(counts.active.load()) + u64::from(counts.inactive.load()));
+    each.sum()
 }

@@ -33,8 +33,6 @@ pub trait Plane: Send + Sync + 'static {
     fn mirror(&self) -> Self::Mirror<'_>;
     /// The records as they are.
     fn records(&self) -> Result<Records, PlaneError>;
-    /// Counts of a real server's connections.
-    fn counts(&self, server: u32) -> Result<ServerCounts, PlaneError>;
     /// Counts of many real servers' connections by index; `servers` rise.
     fn all_counts(&self, servers: &[u32]) -> Result<Vec<ServerCounts>, PlaneError>;
     /// Counters of many real servers by index; `servers` rise.
@@ -61,10 +59,6 @@ impl Plane for Datapath {
 
     fn records(&self) -> Result<Records, PlaneError> {
         Ok(Self::records(self)?)
-    }
-
-    fn counts(&self, server: u32) -> Result<ServerCounts, PlaneError> {
-        Ok(Self::counts(self, server)?)
     }
 
     fn all_counts(&self, servers: &[u32]) -> Result<Vec<ServerCounts>, PlaneError> {

@@ -173,15 +173,6 @@ impl Datapath {
         self.mirror().records()
     }
 
-    /// Counts of a real server's connections.
-    ///
-    /// # Errors
-    ///
-    /// When the map can't be read.
-    pub fn counts(&self, server: u32) -> Result<ServerCounts, Error> {
-        self.mirror().counts(server)
-    }
-
     /// Counts of many real servers' connections, by index; see [`MapMirror::all_counts`].
     ///
     /// # Errors

@@ -76,8 +76,8 @@ impl<'a> MapMirror<'a> {
         Ok(self.maps.counts.get(index)?.unwrap_or_default())
     }
 
-    /// Counts of many real servers' connections, by index; indices that are not among `servers`,
-    /// which rise, have none.
+    /// Counts of many real servers' connections, by index; only places of `servers`, which rise,
+    /// mean something.
     ///
     /// # Errors
     ///
@@ -90,8 +90,8 @@ impl<'a> MapMirror<'a> {
         Ok(all)
     }
 
-    /// Counters of many real servers, by index, all processors together; indices that are not among
-    /// `servers`, which rise, have none.
+    /// Counters of many real servers, by index, all processors together; only places of `servers`,
+    /// which rise, mean something.
     ///
     /// # Errors
     ///

@@ -65,21 +65,13 @@ impl<P: Plane> Balancer<P> {
     /// Everything that is counted.
     pub fn census(&self) -> Result<Census, PlaneError> {
         let state = self.state();
-        let mut indices = super::configured(&state.director);
+        let indices = super::with_removed(&state.director);
         let (stats, counts, verdicts) = {
             let plane = self.plane();
-            let stats = plane.all_stats(&indices)?;
-            indices.extend(state.director.removed().map(|(_, index)| index));
-            indices.sort_unstable();
-            (stats, plane.all_counts(&indices)?, plane.verdicts()?)
+            let (stats, counts) = (plane.all_stats(&indices)?, plane.all_counts(&indices)?);
+            (stats, counts, plane.verdicts()?)
         };
-        let count = |counts: &ServerCounts| {
-            u64::from(counts.active.load()) + u64::from(counts.inactive.load())
-        };
-        let used = indices
-            .iter()
-            .filter_map(|index| counts.get(*index as usize));
-        let connections = used.map(count).sum();
+        let connections = super::connections(&indices, &counts);
         let none = ServerCounts::default();
         let mut services = Vec::new();
         for service in state.director.services() {

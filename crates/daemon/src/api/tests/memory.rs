@@ -87,9 +87,6 @@ impl Plane for Memory {
     fn records(&self) -> Result<Records, PlaneError> {
         Ok(Records::default())
     }
-    fn counts(&self, _: u32) -> Result<ServerCounts, PlaneError> {
-        Ok(ServerCounts::default())
-    }
     fn all_counts(&self, servers: &[u32]) -> Result<Vec<ServerCounts>, PlaneError> {
         let mut all = Vec::new();
         let places = servers.last().map_or(0, |last| *last as usize + 1);
