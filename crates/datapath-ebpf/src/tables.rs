@@ -11,7 +11,7 @@ use pointsman_director::{
     record::{
         self, ConnectionRecord, FlowKey, LinkRecord, LocalityKey, LocalityRecord, MarkRuleRecord,
         ReplyRecord, SchedulerState, ServerCounts, ServerRecord, ServerStats, ServiceKey,
-        ServiceRecord, Settings, SlotLine, TableLine,
+        ServiceRecord, Settings, Slot, SlotLine, TableLine,
     },
     tables::{InsertError, Tables},
 };
@@ -188,6 +188,21 @@ impl Tables for Maps {
     #[inline(always)]
     fn counts(&self, server: u32) -> Option<&ServerCounts> {
         maps::COUNTS.get(server)
+    }
+
+    #[inline(always)]
+    fn counts_of(&self, slot: &Slot) -> Option<&ServerCounts> {
+        // The slot itself is the key: nothing is copied to the stack.
+        // SAFETY: a map of numbers; the helper reads one.
+        value(
+            unsafe {
+                bpf_map_lookup_elem(
+                    (&raw const maps::COUNTS).cast_mut().cast(),
+                    (&raw const slot.server).cast(),
+                )
+            }
+            .cast(),
+        )
     }
 
     #[inline(always)]

@@ -154,29 +154,21 @@ fn is_usable<T: Tables>(tables: &T, slot: &Slot) -> bool {
         return false;
     }
     match tables.counts(slot.server) {
-        Some(counts) => counts.flags.load() & counts_flag::OVERLOAD == 0,
+        Some(counts) => !is_overloaded(counts),
         None => false,
     }
 }
 
-/// Gives every server that may take a new connection to `step`, newest first, until it returns false;
-/// what it makes of `state`.
+/// True when a server has reached its upper threshold.
 #[inline(always)]
-fn fold<S: Copy, T: Tables, E: Env>(
-    tables: &T,
-    env: &E,
-    service: &ServiceRecord,
-    state: S,
-    mut step: impl FnMut(&mut S, &Slot, &ServerCounts) -> bool,
-) -> S {
-    fold_all(tables, env, service, state, |state, slot, counts| {
-        counts.flags.load() & counts_flag::OVERLOAD != 0 || step(state, slot, counts)
-    })
+fn is_overloaded(counts: &ServerCounts) -> bool {
+    counts.flags.load() & counts_flag::OVERLOAD != 0
 }
 
-/// As [`fold`], with the servers whose upper threshold was reached.
+/// Gives every server with a weight to `step`, newest first, until it returns false; what it makes of
+/// `state`.
 #[inline(always)]
-fn fold_all<S: Copy, T: Tables, E: Env>(
+fn fold<S: Copy, T: Tables, E: Env>(
     tables: &T,
     env: &E,
     service: &ServiceRecord,
@@ -191,18 +183,19 @@ fn fold_all<S: Copy, T: Tables, E: Env>(
         // Of its own, so that it can stay in registers.
         let mut now = state;
         let mut more = true;
-        for slot in slots {
-            if slot.weight <= 0 {
-                continue;
-            }
-            let Some(counts) = tables.counts(slot.server) else {
-                continue;
-            };
-            if !step(&mut now, slot, counts) {
-                more = false;
-                break;
-            }
+        // Eight times the same, not a loop: with hundreds of servers every instruction shows.
+        macro_rules! look {
+            ($($at:literal)*) => {$(
+                let slot = &slots[$at];
+                if more
+                    && slot.weight > 0
+                    && let Some(counts) = tables.counts_of(slot)
+                {
+                    more = step(&mut now, slot, counts);
+                }
+            )*};
         }
+        look!(0 1 2 3 4 5 6 7);
         state = now;
         more
     });

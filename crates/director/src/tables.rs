@@ -14,7 +14,7 @@ use crate::{
     record::{
         Address, ConnectionRecord, FlowKey, LinkRecord, LocalityKey, LocalityRecord,
         MarkRuleRecord, NextHop, ReplyRecord, SchedulerState, ServerCounts, ServerRecord,
-        ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine, TableLine,
+        ServerStats, ServiceKey, ServiceRecord, Settings, Slot, SlotLine, TableLine,
     },
     schedule, sctp,
 };
@@ -126,6 +126,11 @@ pub trait Tables {
     fn server(&self, server: u32) -> Option<&ServerRecord>;
     /// The counts of the real server with this index.
     fn counts(&self, server: u32) -> Option<&ServerCounts>;
+    /// The counts of the real server in a slot.
+    #[inline(always)]
+    fn counts_of(&self, slot: &Slot) -> Option<&ServerCounts> {
+        self.counts(slot.server)
+    }
     /// Changes this processor's counters of a real server.
     fn account(&self, server: u32, change: impl FnOnce(&mut ServerStats));
     /// A line of slots.

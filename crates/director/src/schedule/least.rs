@@ -2,7 +2,7 @@
 //!
 //! One walk, several measures of what a server costs; each is compiled into a walk of its own.
 
-use super::fold;
+use super::{fold, is_overloaded};
 use crate::{
     record::{NONE, ServerCounts, ServiceRecord},
     tables::{Env, Tables},
@@ -128,27 +128,27 @@ pub(super) fn pick<M: Measure, T: Tables, E: Env>(
     env: &E,
     service: &ServiceRecord,
 ) -> u32 {
+    // A weight of 0, so that everybody is better.
     let none = Best {
-        cost: env.opaque(0) as u64,
+        cost: env.opaque(1) as u64,
         server: env.opaque(NONE),
-        weight: env.opaque(1),
+        weight: env.opaque(0),
     };
     let best = fold(tables, env, service, none, |best, slot, counts| {
         if !M::admits(counts, slot.weight as u32) {
             return true;
         }
-        if M::IDLE_WINS && counts.active.load() == 0 {
-            best.server = slot.server;
-            return false;
-        }
+        let idle = M::IDLE_WINS && counts.active.load() == 0;
         let cost = M::cost(counts);
         let weight = if M::WEIGHTED { slot.weight as u32 } else { 1 };
-        if best.server == NONE || is_better(cost, weight, best.cost, best.weight) {
+        // Whether it may take connections is asked last: few get so far.
+        if (idle || is_better(cost, weight, best.cost, best.weight)) && !is_overloaded(counts) {
             *best = Best {
                 cost,
                 server: slot.server,
                 weight,
             };
+            return !idle;
         }
         true
     });

@@ -5,7 +5,7 @@
 //! a whole; of two processors that change one at once, one is forgotten.
 
 use super::{
-    Scheduler, fold_all,
+    Scheduler, fold,
     least::{self, WeightedConnections},
 };
 use crate::{
@@ -233,7 +233,7 @@ fn is_overloaded<T: Tables, E: Env>(
         return false;
     }
     let no = env.opaque(0);
-    fold_all(tables, env, service, no, |idle, slot, counts| {
+    fold(tables, env, service, no, |idle, slot, counts| {
         if (counts.active.load() as u64) * 2 < slot.weight as u64 {
             *idle = 1;
         }

@@ -1,6 +1,6 @@
 //! `twos` (`ip_vs_twos.c`, kernel 6.12): of two servers that chance names, the one with less to do.
 
-use super::{fold, least};
+use super::{fold, is_overloaded, least};
 use crate::{
     record::{NONE, ServerCounts, ServiceRecord, Slot},
     tables::{Env, Tables},
@@ -51,8 +51,10 @@ pub(super) fn pick<T: Tables, E: Env>(
     second: &mut Draw,
 ) -> u32 {
     let none = env.opaque(0) as u64;
-    let total = fold(tables, env, service, none, |total, slot, _| {
-        *total += slot.weight as u64;
+    let total = fold(tables, env, service, none, |total, slot, counts| {
+        if !is_overloaded(counts) {
+            *total += slot.weight as u64;
+        }
         true
     });
     if total == 0 {
@@ -62,6 +64,9 @@ pub(super) fn pick<T: Tables, E: Env>(
     // Another word even where chance repeats itself.
     second.start(env.random().wrapping_mul(0x9e37_79b1), total);
     fold(tables, env, service, (), |(), slot, counts| {
+        if is_overloaded(counts) {
+            return true;
+        }
         let open = first.pass(slot, counts);
         second.pass(slot, counts) || open
     });
