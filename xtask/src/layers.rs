@@ -7,7 +7,7 @@ use crate::workspace;
 /// The layers, lowest first: a crate depends on lower ones only.
 const LAYERS: &[&[&str]] = &[
     &["pointsman-wire"],
-    &["pointsman-director", "pointsman-filter"],
+    &["pointsman-director", "pointsman-filter", "pointsman-ha"],
     &[
         "pointsman-config",
         "pointsman-linux",
@@ -25,6 +25,7 @@ const PURE: &[&str] = &[
     "pointsman-wire",
     "pointsman-director",
     "pointsman-filter",
+    "pointsman-ha",
     "pointsman-config",
 ];
 

@@ -1,0 +1,125 @@
+//! All virtual routers of a host.
+
+use std::time::Duration;
+
+use super::notice::Event;
+use super::output::{Datagram, Interface, Output};
+use super::reception::Rejection;
+use super::sync_group::SyncGroup;
+use super::tracker::Reading;
+use super::virtual_router::VirtualRouter;
+
+/// All virtual routers of a host, and their sync groups.
+#[derive(Debug, Default)]
+pub struct VrrpRouter {
+    routers: Vec<VirtualRouter>,
+    groups: Vec<SyncGroup>,
+}
+
+impl VrrpRouter {
+    /// A host with these; groups name routers by position.
+    pub fn new(mut routers: Vec<VirtualRouter>, groups: Vec<SyncGroup>) -> Self {
+        for group in &groups {
+            for at in group.members() {
+                if let Some(router) = routers.get_mut(*at) {
+                    router.set_grouped(group.tracking_weight());
+                }
+            }
+        }
+        Self { routers, groups }
+    }
+
+    /// The virtual routers.
+    pub fn routers(&self) -> &[VirtualRouter] {
+        &self.routers
+    }
+
+    /// The sync groups.
+    pub fn groups(&self) -> &[SyncGroup] {
+        &self.groups
+    }
+
+    /// Tells all virtual routers on interface `name` of it; none while it is down or has no
+    /// address. `v6` says for which family.
+    pub fn handle_interface(
+        &mut self,
+        name: &str,
+        v6: bool,
+        interface: Option<Interface>,
+        now: Duration,
+    ) {
+        for router in &mut self.routers {
+            if router.config().interface == name && router.config().is_ipv6() == v6 {
+                router.handle_interface(interface, now);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Tells all virtual routers what the tracker `name` found.
+    pub fn handle_reading(&mut self, name: &str, reading: Reading, now: Duration) {
+        for router in &mut self.routers {
+            router.handle_reading(name, reading, now);
+        }
+        self.settle(now);
+    }
+
+    /// Gives what came in on `interface` to its virtual router. The error has the router's position and
+    /// says why it does not count; what is for none of ours is no error.
+    pub fn handle_packet(
+        &mut self,
+        interface: &str,
+        datagram: &Datagram,
+        now: Duration,
+    ) -> Result<(), (usize, Rejection)> {
+        let vrid = datagram.message.get(1).copied();
+        let v6 = datagram.destination.is_ipv6();
+        let found = self.routers.iter_mut().enumerate().find(|(_, router)| {
+            let config = router.config();
+            Some(config.vrid) == vrid && config.interface == interface && config.is_ipv6() == v6
+        });
+        let Some((at, router)) = found else {
+            return Ok(());
+        };
+        let result = router.handle_packet(datagram, now);
+        self.settle(now);
+        result.map_err(|rejection| (at, rejection))
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        for router in &mut self.routers {
+            router.handle_timeout(now);
+        }
+        self.settle(now);
+    }
+
+    /// Stops all virtual routers.
+    pub fn stop(&mut self, now: Duration) {
+        for router in &mut self.routers {
+            router.stop(Event::Stop);
+        }
+        self.settle(now);
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let routers = self.routers.iter();
+        routers.filter_map(VirtualRouter::poll_timeout).min()
+    }
+
+    /// The next thing to do, and the position of the virtual router that wants it; notices about a
+    /// group come from its last member.
+    pub fn poll_output(&mut self) -> Option<(usize, Output)> {
+        let routers = self.routers.iter_mut().enumerate();
+        routers
+            .filter_map(|(at, router)| Some((at, router.poll_output()?)))
+            .next()
+    }
+
+    fn settle(&mut self, now: Duration) {
+        for group in &mut self.groups {
+            group.settle(&mut self.routers, now);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Virtual routers that are master together or not at all, and who on a host gets what.
+
+#[path = "stage/stage.rs"]
+mod stage;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use pointsman_ha::vrrp::{
+    Datagram, Reading, RouterConfig, State, SyncGroup, Tracker, Version, VirtualRouter, VrrpRouter,
+};
+use pointsman_wire::advert::{Advert, ChecksumStyle, Form};
+use pointsman_wire::build::Addresses;
+use pointsman_wire::vrrp;
+
+use State::{Backup, Fault, Master};
+use stage::{GROUP, interface, second, word};
+
+/// What another router says on segment `at`.
+fn advert(at: u8, priority: u8) -> Datagram {
+    let advert = Advert {
+        form: Form::V3 { centiseconds: 100 },
+        vrid: 51,
+        priority,
+        addresses: vec![[10, 99, at, 100].into()],
+    };
+    let source = [10, 99, at, 3];
+    let between = Addresses::V4(source.into(), vrrp::GROUP_V4.into());
+    Datagram {
+        source: source.into(),
+        destination: GROUP,
+        hop_limit: 255,
+        message: advert.message(&between, ChecksumStyle::PseudoHeader),
+    }
+}
+
+/// A host with two virtual routers in one sync group, on `eth0` and `eth1`.
+struct Pair {
+    host: VrrpRouter,
+    now: Duration,
+}
+
+impl Pair {
+    fn new(tracking_weight: bool) -> Self {
+        let member = |at: u8| {
+            let name = format!("VI_{at}");
+            let vip = IpAddr::from([10, 99, at, 100]);
+            let mut config = RouterConfig::new(&name, &format!("eth{at}"), 51, &[vip]);
+            config.version = Version::V3;
+            config.priority = 150 - at;
+            config.announce.repeat = 1;
+            config.announce.lower_repeat = 1;
+            config.trackers = vec![Tracker::new("malus").weight(-60)];
+            VirtualRouter::new(config)
+        };
+        let group = SyncGroup::new("VG", &[0, 1], tracking_weight);
+        let mut pair = Self {
+            host: VrrpRouter::new(vec![member(0), member(1)], vec![group]),
+            now: second(1),
+        };
+        pair.set_up(0, true);
+        pair.set_up(1, true);
+        pair
+    }
+
+    fn set_up(&mut self, at: u8, up: bool) {
+        let interface = up.then(|| interface([10, 99, at, 1].into()));
+        let name = format!("eth{at}");
+        self.host
+            .handle_interface(&name, false, interface, self.now);
+    }
+
+    fn hear(&mut self, at: u8, priority: u8) {
+        let advert = Advert {
+            form: Form::V3 { centiseconds: 100 },
+            vrid: 51,
+            priority,
+            addresses: vec![[10, 99, at, 100].into()],
+        };
+        let source = [10, 99, at, 3];
+        let between = Addresses::V4(source.into(), vrrp::GROUP_V4.into());
+        let datagram = Datagram {
+            source: source.into(),
+            destination: GROUP,
+            hop_limit: 255,
+            message: advert.message(&between, ChecksumStyle::PseudoHeader),
+        };
+        let result = self
+            .host
+            .handle_packet(&format!("eth{at}"), &datagram, self.now);
+        result.expect("it counts");
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.host.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.host.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    fn states(&self) -> (State, State, State) {
+        let routers = self.host.routers();
+        (
+            routers[0].state(),
+            routers[1].state(),
+            self.host.groups()[0].state(),
+        )
+    }
+
+    fn words(&mut self) -> String {
+        let mut words = Vec::new();
+        while let Some((at, output)) = self.host.poll_output() {
+            words.push(format!("{at} {}", word(&output)));
+        }
+        words.join(", ")
+    }
+}
+
+#[test]
+fn a_group_is_master_when_all_members_would_be() {
+    let mut pair = Pair::new(false);
+    assert_eq!(pair.states(), (Backup, Backup, Backup));
+    for _ in 0..10 {
+        pair.run(second(1));
+        pair.hear(1, 200);
+    }
+    // The other member has heard nothing for long, but this one has.
+    assert_eq!(pair.states(), (Backup, Backup, Backup));
+    pair.words();
+    pair.run(second(4));
+    assert_eq!(pair.states(), (Master, Master, Master));
+    let words = pair.words();
+    assert!(words.ends_with("1 GROUP \"VG\" MASTER 0"), "{words}");
+    assert_eq!(words.matches("MASTER 0").count(), 1);
+}
+
+#[test]
+fn a_group_yields_together() {
+    let mut pair = Pair::new(false);
+    pair.run(second(5));
+    pair.words();
+    pair.hear(1, 200);
+    assert_eq!(pair.states(), (Backup, Backup, Backup));
+    assert_eq!(
+        pair.words(),
+        "0 remove, 0 INSTANCE \"VI_0\" BACKUP 150, \
+         1 remove, 1 INSTANCE \"VI_1\" BACKUP 149, 1 GROUP \"VG\" BACKUP 0"
+    );
+}
+
+#[test]
+fn a_fault_of_one_is_a_fault_of_all() {
+    let mut pair = Pair::new(false);
+    pair.run(second(5));
+    pair.words();
+    pair.set_up(0, false);
+    assert_eq!(pair.states(), (Fault, Fault, Fault));
+    // The member that still can says that it stops.
+    assert_eq!(
+        pair.words(),
+        "0 remove, 0 INSTANCE \"VI_0\" FAULT 150, 1 send 0, \
+         1 remove, 1 INSTANCE \"VI_1\" FAULT 149, 1 GROUP \"VG\" FAULT 0"
+    );
+    pair.set_up(0, true);
+    assert_eq!(pair.states(), (Backup, Backup, Backup));
+    pair.run(second(4));
+    assert_eq!(pair.states(), (Master, Master, Master));
+}
+
+#[test]
+fn a_lower_priority_on_one_segment_is_answered_by_announcements_on_all() {
+    let mut pair = Pair::new(false);
+    pair.run(second(5));
+    pair.words();
+    pair.hear(0, 10);
+    assert_eq!(
+        pair.words(),
+        "0 send 150, 0 arp .100, 0 INSTANCE \"VI_0\" MASTER_RX_LOWER_PRI 150, 1 arp .100"
+    );
+}
+
+#[test]
+fn weights_count_in_a_group_only_if_told() {
+    for (tracking_weight, priority) in [(false, 150), (true, 90)] {
+        let mut pair = Pair::new(tracking_weight);
+        pair.host.handle_reading("malus", Reading::Down, pair.now);
+        assert_eq!(pair.host.routers()[0].priority(), priority);
+    }
+}
+
+#[test]
+fn what_is_for_nobody_is_no_error() {
+    let mut pair = Pair::new(false);
+    let mut other = advert(0, 200);
+    other.message[1] = 52;
+    for (interface, message) in [
+        ("eth0", other.message.clone()),
+        ("eth9", vec![]),
+        ("eth0", vec![]),
+    ] {
+        let datagram = Datagram {
+            message,
+            ..other.clone()
+        };
+        let result = pair.host.handle_packet(interface, &datagram, pair.now);
+        assert_eq!(result, Ok(()));
+    }
+    assert_eq!(pair.host.routers()[0].stats().received, 0);
+}
