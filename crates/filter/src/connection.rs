@@ -58,8 +58,8 @@ impl Tuple {
         }
         let (source_port, destination_port) = match packet.protocol {
             protocol::TCP | protocol::UDP | protocol::SCTP | 33 | 136 => (
-                packet.get(Field::SourcePort(None))? as u16,
-                packet.get(Field::DestinationPort(None))? as u16,
+                packet.get(Field::SourcePort(None), false)? as u16,
+                packet.get(Field::DestinationPort(None), false)? as u16,
             ),
             protocol::ICMP | protocol::ICMPV6 => {
                 let bytes = packet.payload;
@@ -190,7 +190,7 @@ impl Connections {
         // Neighbour discovery and group management are not tracked.
         if packet.protocol == protocol::ICMPV6
             && packet
-                .get(Field::Icmp6Type)
+                .get(Field::Icmp6Type, false)
                 .is_some_and(|kind| (130..=137).contains(&kind) || kind == 143)
         {
             return Some(Standing {
@@ -267,7 +267,7 @@ impl Connections {
         }
         let mut next = None;
         if packet.protocol == protocol::TCP {
-            let Some(flags) = packet.get(Field::TcpFlags) else {
+            let Some(flags) = packet.get(Field::TcpFlags, false) else {
                 return (Standing::INVALID, None);
             };
             let now = entry.map_or(Tcp::None, |entry| entry.tcp);

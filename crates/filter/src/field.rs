@@ -161,6 +161,32 @@ impl Field {
         }
     }
 
+    /// Whether it is in the header of IPv4 or IPv6.
+    pub fn is_of_ip(self) -> bool {
+        matches!(
+            self,
+            Self::Ip4Source
+                | Self::Ip4Destination
+                | Self::Ip4Protocol
+                | Self::Ip4Tos
+                | Self::Ip4Dscp
+                | Self::Ip4Ecn
+                | Self::Ip4Length
+                | Self::Ip4Id
+                | Self::Ip4Fragment
+                | Self::Ip4Ttl
+                | Self::Ip4Checksum
+                | Self::Ip6Source
+                | Self::Ip6Destination
+                | Self::Ip6NextHeader
+                | Self::Ip6TrafficClass
+                | Self::Ip6Dscp
+                | Self::Ip6FlowLabel
+                | Self::Ip6Length
+                | Self::Ip6HopLimit
+        )
+    }
+
     /// A number with all bits of the field set.
     pub fn all_ones(self) -> u128 {
         ones(self.width())

@@ -1,6 +1,5 @@
 //! A frame as packet filters see it.
 
-use pointsman_wire::arp::Arp;
 use pointsman_wire::ethernet::{self, Ethernet, VlanTag};
 use pointsman_wire::ipv4::Ipv4;
 use pointsman_wire::ipv6::{self, Ipv6, Ipv6Extension, Ipv6Fragment};
@@ -46,6 +45,15 @@ pub(crate) struct Packet<'a> {
     header: &'a [u8],
     /// Bytes by the header's word.
     length: usize,
+}
+
+/// How far a test sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sight {
+    /// Behind a VLAN tag.
+    pub behind_tag: bool,
+    /// In all fragments, though only the first one has a transport header: what nftables takes for one.
+    pub any_fragment: bool,
 }
 
 /// A frame that no filter sees, because it has no Ethernet header.
@@ -105,10 +113,8 @@ impl<'a> Frame<'a> {
     }
 
     /// The value of a field; nothing where the frame does not have it.
-    ///
-    /// What is behind a VLAN tag is seen only with `through_tag`.
-    pub fn get(&self, field: Field, through_tag: bool) -> Option<u128> {
-        let hidden = self.is_tagged() && !through_tag;
+    pub fn get(&self, field: Field, sight: Sight) -> Option<u128> {
+        let hidden = self.is_tagged() && !sight.behind_tag;
         match field {
             Field::EtherSource => Some(mac(self.source)),
             Field::EtherDestination => Some(mac(self.destination)),
@@ -138,7 +144,9 @@ impl<'a> Frame<'a> {
             Field::Raw(Start::Network, offset, bits) => raw(self.network, offset, bits),
             Field::Raw(Start::Transport, offset, bits) => {
                 let packet = self.packet.as_ref().filter(|_| !hidden)?;
-                (!packet.later_fragment).then(|| raw(packet.payload, offset, bits))?
+                // The kernel's short way is for one, two and four bytes.
+                let short = sight.any_fragment && offset % 8 == 0 && matches!(bits, 8 | 16 | 32);
+                (!packet.later_fragment || short).then(|| raw(packet.payload, offset, bits))?
             }
             Field::Mark | Field::ConnectionState | Field::ConnectionDirection => None,
             _ if hidden => None,
@@ -152,7 +160,7 @@ impl<'a> Frame<'a> {
             | Field::ArpTargetMac
             | Field::ArpTargetIp
             | Field::ArpGratuitous => self.arp(field),
-            _ => self.packet.as_ref()?.get(field),
+            _ => self.packet.as_ref()?.get(field, sight.any_fragment),
         }
     }
 
@@ -169,18 +177,27 @@ impl<'a> Frame<'a> {
             Field::ArpOperation => return raw(self.network, 48, 16),
             _ => {}
         }
-        let (arp, _) = Arp::ref_from_prefix(self.network).ok()?;
-        if !arp.is_ethernet_ipv4() {
-            return None;
+        // As `ebt_arp` of the kernel: addresses stand where the lengths say.
+        let byte = |at| raw(self.network, at, 8).map(|byte| byte as u32);
+        let (mac_length, ip_length) = (byte(32)?, byte(40)?);
+        let is_ip = ip_length == 4 && raw(self.network, 16, 16) == Some(0x0800);
+        let is_ethernet = mac_length == 6 && raw(self.network, 0, 16) == Some(1);
+        let first = 8 * Self::ARP_ADDRESSES;
+        let mac = |at| is_ethernet.then(|| raw(self.network, at, 48))?;
+        let ip = |at| is_ip.then(|| raw(self.network, at, 32))?;
+        let sender = first + 8 * mac_length;
+        let target = sender + 32 + 8 * mac_length;
+        match field {
+            Field::ArpSenderMac => mac(first),
+            Field::ArpSenderIp => ip(sender),
+            Field::ArpTargetMac => mac(sender + 8 * ip_length),
+            Field::ArpTargetIp => ip(target),
+            _ => Some(u128::from(ip(sender)? == ip(target)?)),
         }
-        Some(match field {
-            Field::ArpSenderMac => mac(arp.sender_mac),
-            Field::ArpSenderIp => arp.sender.get().into(),
-            Field::ArpTargetMac => mac(arp.target_mac),
-            Field::ArpTargetIp => arp.target.get().into(),
-            _ => u128::from(arp.sender.get() == arp.target.get()),
-        })
     }
+
+    /// Bytes of an ARP message before its addresses.
+    const ARP_ADDRESSES: u32 = 8;
 }
 
 impl<'a> Packet<'a> {
@@ -252,7 +269,17 @@ impl<'a> Packet<'a> {
         })
     }
 
-    pub(crate) fn get(&self, field: Field) -> Option<u128> {
+    /// The value of a field; of later fragments what stands where a transport header would, if wanted.
+    pub(crate) fn get(&self, field: Field, any_fragment: bool) -> Option<u128> {
+        let transport = |of| {
+            (self.protocol == of)
+                .then(|| self.start(any_fragment))
+                .flatten()
+        };
+        let ports = |of: Option<u8>| match of {
+            Some(of) => transport(of),
+            None => self.start(any_fragment),
+        };
         let v4 = |offset, bits| (self.version == 4).then(|| raw(self.header, offset, bits))?;
         let v6 = |offset, bits| (self.version == 6).then(|| raw(self.header, offset, bits))?;
         match field {
@@ -276,33 +303,29 @@ impl<'a> Packet<'a> {
             Field::Ip6Source => v6(64, 128),
             Field::Ip6Destination => v6(192, 128),
             Field::Transport => Some(self.protocol.into()),
-            Field::SourcePort(of) => self.ports(of).and_then(|bytes| raw(bytes, 0, 16)),
-            Field::DestinationPort(of) => self.ports(of).and_then(|bytes| raw(bytes, 16, 16)),
-            Field::TcpFlags => raw(self.transport(protocol::TCP)?, 104, 8),
+            Field::SourcePort(of) => ports(of).and_then(|bytes| raw(bytes, 0, 16)),
+            Field::DestinationPort(of) => ports(of).and_then(|bytes| raw(bytes, 16, 16)),
+            Field::TcpFlags => raw(transport(protocol::TCP)?, 104, 8),
             Field::TcpOption(kind) => self.tcp_option(kind),
-            Field::IcmpType => raw(self.transport(protocol::ICMP)?, 0, 8),
-            Field::IcmpCode => raw(self.transport(protocol::ICMP)?, 8, 8),
-            Field::Icmp6Type => raw(self.transport(protocol::ICMPV6)?, 0, 8),
-            Field::Icmp6Code => raw(self.transport(protocol::ICMPV6)?, 8, 8),
-            Field::IgmpType => raw(self.transport(2)?, 0, 8),
+            Field::IcmpType => raw(transport(protocol::ICMP)?, 0, 8),
+            Field::IcmpCode => raw(transport(protocol::ICMP)?, 8, 8),
+            Field::Icmp6Type => raw(transport(protocol::ICMPV6)?, 0, 8),
+            Field::Icmp6Code => raw(transport(protocol::ICMPV6)?, 8, 8),
+            Field::IgmpType => raw(transport(2)?, 0, 8),
             _ => None,
         }
     }
 
-    /// The transport header, if it is of this protocol and in this fragment.
-    pub(crate) fn transport(&self, of: u8) -> Option<&'a [u8]> {
-        (self.protocol == of && !self.later_fragment).then_some(self.payload)
-    }
-
-    fn ports(&self, of: Option<u8>) -> Option<&'a [u8]> {
-        match of {
-            Some(of) => self.transport(of),
-            None => (!self.later_fragment).then_some(self.payload),
-        }
+    /// Where a transport header would be; it is only in the first fragment.
+    fn start(&self, any_fragment: bool) -> Option<&'a [u8]> {
+        (!self.later_fragment || any_fragment).then_some(self.payload)
     }
 
     fn tcp_option(&self, kind: u8) -> Option<u128> {
-        let bytes = self.transport(protocol::TCP)?;
+        if self.protocol != protocol::TCP {
+            return None;
+        }
+        let bytes = self.start(false)?;
         let (tcp, _) = Tcp::ref_from_prefix(bytes).ok()?;
         let mut options = bytes.get(Tcp::LEN as usize..tcp.header_length() as usize)?;
         while let Some(&found) = options.first() {
@@ -377,10 +400,51 @@ mod tests {
             (Field::DestinationPort(Some(17)), 2000),
             (Field::Length, 36),
         ] {
-            assert_eq!(frame.get(field, false), Some(value), "{field:?}");
+            assert_eq!(frame.get(field, Sight::default()), Some(value), "{field:?}");
         }
-        assert_eq!(frame.get(Field::DestinationPort(Some(6)), false), None);
-        assert_eq!(frame.get(Field::Ip6Source, false), None);
+        assert_eq!(
+            frame.get(Field::DestinationPort(Some(6)), Sight::default()),
+            None
+        );
+        assert_eq!(frame.get(Field::Ip6Source, Sight::default()), None);
+    }
+
+    const BEHIND: Sight = Sight {
+        behind_tag: true,
+        any_fragment: false,
+    };
+
+    #[test]
+    fn addresses_of_arp_stand_where_the_lengths_say() {
+        let mut arp = bytes(
+            "ffffffffffff 020073b653c8 0806 0001 0800 06 04 0001
+             020073b653c8 0a0900c8 000000000000 0a0900c8",
+        );
+        let get = |bytes: &[u8], field| Frame::parse(bytes).unwrap().get(field, Sight::default());
+        assert_eq!(get(&arp, Field::ArpSenderIp), Some(0x0a09_00c8));
+        assert_eq!(get(&arp, Field::ArpGratuitous), Some(1));
+        // Of another hardware type only the link-layer addresses mean nothing.
+        arp[15] = 6;
+        assert_eq!(get(&arp, Field::ArpSenderIp), Some(0x0a09_00c8));
+        assert_eq!(get(&arp, Field::ArpSenderMac), None);
+        arp[17] = 6;
+        assert_eq!(get(&arp, Field::ArpSenderIp), None);
+    }
+
+    #[test]
+    fn only_the_first_fragment_has_ports_unless_one_looks_anyway() {
+        let later = bytes(
+            "8478ac276c41 020073b653c8 0800 45000028000000b94006 0000 01020304 05060708
+             03e80050000000010000000050020064 00000000",
+        );
+        let frame = Frame::parse(&later).unwrap();
+        let port = Field::DestinationPort(Some(6));
+        assert_eq!(frame.get(port, Sight::default()), None);
+        let any = Sight {
+            any_fragment: true,
+            ..Sight::default()
+        };
+        assert_eq!(frame.get(port, any), Some(80));
     }
 
     #[test]
@@ -389,9 +453,9 @@ mod tests {
             "8478ac276c41 020073b653c8 8100 0064 0800 45000014000000004011000001020304 05060708",
         );
         let frame = Frame::parse(&frame).unwrap();
-        assert_eq!(frame.get(Field::VlanId, false), Some(100));
-        assert_eq!(frame.get(Field::Ip4Source, false), None);
-        assert_eq!(frame.get(Field::Ip4Source, true), Some(0x0102_0304));
+        assert_eq!(frame.get(Field::VlanId, Sight::default()), Some(100));
+        assert_eq!(frame.get(Field::Ip4Source, Sight::default()), None);
+        assert_eq!(frame.get(Field::Ip4Source, BEHIND), Some(0x0102_0304));
     }
 
     #[test]
@@ -399,8 +463,8 @@ mod tests {
         assert!(Frame::parse(&[0; 13]).is_err());
         let frame = bytes("ffffffffffff 020073b653c8 0806 0001 0800");
         let frame = Frame::parse(&frame).unwrap();
-        assert_eq!(frame.get(Field::ArpHardware, false), Some(1));
-        assert_eq!(frame.get(Field::ArpOperation, false), None);
-        assert_eq!(frame.get(Field::ArpSenderIp, false), None);
+        assert_eq!(frame.get(Field::ArpHardware, Sight::default()), Some(1));
+        assert_eq!(frame.get(Field::ArpOperation, Sight::default()), None);
+        assert_eq!(frame.get(Field::ArpSenderIp, Sight::default()), None);
     }
 }

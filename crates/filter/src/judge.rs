@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::connection::Standing;
-use crate::frame::{Frame, FrameError};
+use crate::frame::{Frame, FrameError, Sight};
 use crate::model::{Action, Chain, Effect, End, Engine, Hook, Origin, Rule, Ruleset, Table};
 use crate::route::{self, Direction, Host, Port};
 use crate::test::{Situation, Truth};
@@ -123,7 +123,10 @@ pub fn judge(
             standing: standing.filter(|_| !stage.untracked),
             connections: host.connections,
             rewritten,
-            through_tag: false,
+            sight: Sight {
+                behind_tag: false,
+                any_fragment: table.engine == Engine::Nftables,
+            },
         };
         let mut walk = Walk {
             table,
@@ -209,7 +212,7 @@ impl Walker {
                 break Fate::Unknown(self.give_up(walk.table, chain, "too many rules to try"));
             }
             self.budget -= 1;
-            let truth = walk.situation.all(&rule.tests);
+            let truth = walk.situation.all(&rule.tests, rule.behind_tag);
             if truth == Truth::No {
                 continue;
             }
@@ -259,7 +262,7 @@ impl Walker {
             return (rule.action.clone(), truth == Truth::Yes);
         };
         for entry in entries {
-            match walk.situation.all(&entry.tests) {
+            match walk.situation.all(&entry.tests, rule.behind_tag) {
                 Truth::No => {}
                 found => {
                     let certain = truth == Truth::Yes && found == Truth::Yes;

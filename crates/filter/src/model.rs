@@ -208,8 +208,22 @@ pub struct Rule {
     pub text: String,
     /// Where it comes from.
     pub origin: Origin,
+    /// Whether its tests look behind a VLAN tag.
+    pub behind_tag: BehindTag,
     /// Packets counted so far, if the text had it.
     pub packets: Option<u64>,
+}
+
+/// Whether tests of ARP, IP and what follows look behind a VLAN tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BehindTag {
+    /// They don't: a frame with a tag has none of these fields.
+    #[default]
+    Hidden,
+    /// They do.
+    Seen,
+    /// The text does not tell.
+    Unsure,
 }
 
 /// Where a rule comes from.

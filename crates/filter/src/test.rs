@@ -2,7 +2,8 @@
 
 use crate::connection::{Connections, Standing};
 use crate::field::Field;
-use crate::frame::Frame;
+use crate::frame::{Frame, Sight};
+use crate::model::BehindTag;
 
 /// Whether something holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,8 +176,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) connections: Option<&'a Connections>,
     /// The frame was changed by a rule.
     pub(crate) rewritten: bool,
-    /// IP behind a VLAN tag is looked at.
-    pub(crate) through_tag: bool,
+    /// How far tests see.
+    pub(crate) sight: Sight,
 }
 
 enum Value {
@@ -187,17 +188,26 @@ enum Value {
 
 impl Situation<'_> {
     /// Whether all tests hold.
-    pub(crate) fn all(&self, tests: &[Test]) -> Truth {
-        // A rule that names the tag looks behind it.
-        let behind = tests.iter().any(|test| {
-            matches!(test, Test::Compare { key, .. }
-                if matches!(key.field, Field::VlanId | Field::VlanPriority | Field::VlanCarried))
-        });
-        if behind && !self.through_tag {
-            let mut inner = self.clone();
-            inner.through_tag = true;
-            return inner.all(tests);
+    pub(crate) fn all(&self, tests: &[Test], behind_tag: BehindTag) -> Truth {
+        if !self.frame.is_tagged() {
+            return self.every(tests);
         }
+        let seeing = |behind_tag| {
+            let mut own = self.clone();
+            own.sight.behind_tag = behind_tag;
+            own.every(tests)
+        };
+        match behind_tag {
+            BehindTag::Hidden => seeing(false),
+            BehindTag::Seen => seeing(true),
+            BehindTag::Unsure => match (seeing(false), seeing(true)) {
+                (one, other) if one == other => one,
+                _ => Truth::Unknown,
+            },
+        }
+    }
+
+    fn every(&self, tests: &[Test]) -> Truth {
         let mut all = Truth::Yes;
         for test in tests {
             match self.holds(test) {
@@ -300,7 +310,7 @@ impl Situation<'_> {
                 }
                 Some(standing) => standing.reply.map(u128::from),
             },
-            field => self.frame.get(field, self.through_tag),
+            field => self.frame.get(field, self.sight),
         };
         match value {
             None => Value::Absent,

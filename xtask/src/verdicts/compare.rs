@@ -202,7 +202,16 @@ fn plain(text: &str) -> String {
             || text.contains(&format!(" {protocol} type "))
         {
             for implied in ["ip protocol", "ip6 nexthdr", "meta l4proto"] {
-                text = text.replacen(&format!(" {implied} {protocol} "), " ", 1);
+                for name in [
+                    protocol,
+                    if protocol == "icmpv6" {
+                        "ipv6-icmp"
+                    } else {
+                        protocol
+                    },
+                ] {
+                    text = text.replacen(&format!(" {implied} {name} "), " ", 1);
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::address;
 use crate::diagnostic::Diagnostic;
 use crate::field::{Field, Start};
-use crate::model::{Action, Effect, Origin, Rule};
+use crate::model::{Action, BehindTag, Effect, Origin, Rule};
 use crate::names;
 use crate::test::{Interface, Test};
 use crate::words::{self, Cursor, Word, parsed, range};
@@ -22,6 +22,7 @@ pub(super) fn rule(words: &[Word]) -> Result<Rule, Diagnostic> {
                 .map(|word| word.place.clone())
                 .unwrap_or_default(),
         ),
+        behind_tag: BehindTag::Hidden,
         packets: None,
     };
     let mut shown = Vec::new();

@@ -5,7 +5,7 @@ use crate::address;
 use crate::connection::State;
 use crate::diagnostic::Diagnostic;
 use crate::field::{Field, ones};
-use crate::model::{Action, Effect, Rule};
+use crate::model::{Action, BehindTag, Effect, Rule};
 use crate::names;
 use crate::test::{Interface, Key, Range, Test};
 use crate::words::range;
@@ -107,6 +107,7 @@ pub(super) fn rule(version: Version, words: &[Word]) -> Result<Rule, Diagnostic>
                 .map(|word| word.place.clone())
                 .unwrap_or_default(),
         ),
+        behind_tag: BehindTag::Seen,
         packets: None,
     };
     let mut shown = Vec::new();

@@ -18,7 +18,7 @@ enum Left {
 }
 
 /// The test of a `match` statement, or nothing if it is not understood.
-pub(super) fn comparison(scope: Scope<'_>, statement: &Value) -> Option<Test> {
+fn comparison(scope: Scope<'_>, statement: &Value) -> Option<Test> {
     let operator = statement.get("op").and_then(Value::as_str)?;
     let left = left(scope, statement.get("left")?)?;
     let right = statement.get("right")?;
@@ -38,6 +38,60 @@ pub(super) fn comparison(scope: Scope<'_>, statement: &Value) -> Option<Test> {
         Left::Keys(keys) => tuple(scope, keys, right, negated(operator)?),
         Left::Key(key) => compare(scope, key, operator, right),
     }
+}
+
+/// Adds the tests of a `match` statement; false if it is not understood.
+pub(super) fn add(scope: Scope<'_>, statement: &Value, tests: &mut Vec<Test>) -> bool {
+    let Some(mut test) = comparison(scope, statement) else {
+        return false;
+    };
+    let mut is_arp = false;
+    let mut settle = |key: &mut Key| {
+        if let Some(field) = at_place(key.field) {
+            key.field = field;
+            is_arp = true;
+        }
+    };
+    match &mut test {
+        Test::Compare { key, .. } => settle(key),
+        Test::Tuple { keys, .. } => keys.iter_mut().for_each(settle),
+        _ => {}
+    }
+    if is_arp {
+        // What nft tests without listing it.
+        let names_tag = |test: &Test| {
+            matches!(test, Test::Compare { key, .. }
+                if matches!(key.field, Field::VlanId | Field::VlanPriority | Field::VlanCarried))
+        };
+        let field = if tests.iter().any(names_tag) {
+            Field::VlanCarried
+        } else {
+            Field::EtherType
+        };
+        let implied = Test::is(field, 0x0806, false);
+        if !tests.contains(&implied) {
+            tests.push(implied);
+        }
+    }
+    tests.push(test);
+    true
+}
+
+/// ARP's fields stand where those of Ethernet and IPv4 do, whatever the lengths say.
+fn at_place(field: Field) -> Option<Field> {
+    let (offset, bits) = match field {
+        Field::ArpHardware => (0, 16),
+        Field::ArpProtocol => (16, 16),
+        Field::ArpHardwareLength => (32, 8),
+        Field::ArpProtocolLength => (40, 8),
+        Field::ArpOperation => (48, 16),
+        Field::ArpSenderMac => (64, 48),
+        Field::ArpSenderIp => (112, 32),
+        Field::ArpTargetMac => (144, 48),
+        Field::ArpTargetIp => (192, 32),
+        _ => return None,
+    };
+    Some(Field::Raw(Start::Network, offset, bits))
 }
 
 /// Whether a value is the key of a verdict map's entry.

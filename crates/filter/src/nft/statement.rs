@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::{Scope, expression, print};
-use crate::model::{Action, Effect, MapEntry, Origin, Rule};
+use crate::field::Field;
+use crate::model::{Action, BehindTag, Effect, Family, MapEntry, Origin, Rule};
 use crate::test::Test;
 
 /// Statements that only count, show or remember.
@@ -29,6 +30,7 @@ pub(super) fn rule(scope: Scope<'_>, statements: &[Value]) -> Rule {
         action: Action::Continue,
         text: print::rule(statements),
         origin: Origin::Frame,
+        behind_tag: BehindTag::Hidden,
         packets: None,
     };
     for statement in statements {
@@ -50,10 +52,11 @@ pub(super) fn rule(scope: Scope<'_>, statements: &[Value]) -> Rule {
             continue;
         }
         match name {
-            "match" => rule.tests.push(
-                expression::comparison(scope, value)
-                    .unwrap_or_else(|| Test::Opaque(print::statement(statement))),
-            ),
+            "match" => {
+                if !expression::add(scope, value, &mut rule.tests) {
+                    rule.tests.push(Test::Opaque(print::statement(statement)));
+                }
+            }
             "vmap" => match entries(scope, value) {
                 Some(entries) => rule.action = Action::Map(entries),
                 None => rule.action = Action::Opaque(print::statement(statement)),
@@ -79,7 +82,35 @@ pub(super) fn rule(scope: Scope<'_>, statements: &[Value]) -> Rule {
             _ => rule.tests.push(Test::Opaque(print::statement(statement))),
         }
     }
+    rule.behind_tag = behind_tag(scope, &rule.tests);
     rule
+}
+
+/// Whether tests look behind a tag: `ip saddr` alone does, for nft adds a test of the protocol behind the
+/// tag; after `ether type ip` it does not, and nft does not list that then. libvirt always writes it.
+fn behind_tag(scope: Scope<'_>, tests: &[Test]) -> BehindTag {
+    let names = |wanted: fn(Field) -> bool| {
+        tests.iter().any(|test| match test {
+            Test::Compare { key, .. } => wanted(key.field),
+            Test::Tuple { keys, .. } => keys.iter().any(|key| wanted(key.field)),
+            _ => false,
+        })
+    };
+    let tag = |field| {
+        matches!(
+            field,
+            Field::VlanId | Field::VlanPriority | Field::VlanCarried | Field::Carried
+        )
+    };
+    if scope.family != Family::Bridge && scope.family != Family::Netdev || names(tag) {
+        BehindTag::Seen
+    } else if scope.table.starts_with("libvirt_nwfilter_") {
+        BehindTag::Hidden
+    } else if names(Field::is_of_ip) {
+        BehindTag::Unsure
+    } else {
+        BehindTag::Seen
+    }
 }
 
 fn only_entry(statement: &Value) -> Option<(&str, &Value)> {
