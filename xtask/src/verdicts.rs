@@ -486,6 +486,7 @@ impl Case {
         let port = Port {
             name: &self.port,
             bridge: None,
+            peer: None,
         };
         judge(frame, port, direction, rules, &host).map_err(|error| error.to_string())
     }

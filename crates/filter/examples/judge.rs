@@ -1,7 +1,7 @@
 //! Judges frames in hexadecimal, one a line of standard input, by the rules of dump files.
 //!
-//! `judge PORT[@BRIDGE] out|in [--call-iptables] FILE...`: a file's name says what it is, by the words
-//! `ebtables`, `ip6tables`, `iptables`, or `nft`.
+//! `judge PORT[@BRIDGE[:PEER]] out|in [--call-iptables] FILE...`: a file's name says what it is, by
+//! the words `ebtables`, `ip6tables`, `iptables`, or `nft`.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ fn run(mut words: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
     let flag = words.iter().position(|word| word == "--call-iptables");
     let by_ip = flag.map(|at| words.remove(at)).is_some();
     let [port, direction, files @ ..] = words.as_slice() else {
-        return Err("usage: judge PORT[@BRIDGE] out|in [--call-iptables] FILE...".into());
+        return Err("usage: judge PORT[@BRIDGE[:PEER]] out|in [--call-iptables] FILE...".into());
     };
     let direction = match direction.as_str() {
         "out" => Direction::Out,
@@ -59,7 +59,11 @@ fn run(mut words: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
         Some((name, bridge)) => (name, Some(bridge)),
         None => (port.as_str(), None),
     };
-    let port = Port { name, bridge };
+    let (bridge, peer) = match bridge.and_then(|bridge| bridge.split_once(':')) {
+        Some((bridge, peer)) => (Some(bridge), Some(peer)),
+        None => (bridge, None),
+    };
+    let port = Port { name, bridge, peer };
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;
     for line in text.lines() {

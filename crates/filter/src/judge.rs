@@ -412,6 +412,7 @@ mod tests {
     const PORT: Port<'static> = Port {
         name: "vnet0",
         bridge: Some("br0"),
+        peer: None,
     };
 
     /// TCP from 192.0.2.1:1024 to 192.0.2.2:80, SYN.
@@ -562,6 +563,54 @@ mod tests {
         // Without the bridge's setting IP rules see nothing.
         let judgement = judge(&frame(), PORT, Direction::In, &rules, &Host::default()).unwrap();
         assert_eq!(judgement.path.len(), 1);
+    }
+
+    #[test]
+    fn the_other_port_is_one_that_no_rule_names_unless_it_is_said() {
+        let rules = filter("FORWARD -m physdev --physdev-out eth0 -j DROP");
+        let host = Host {
+            call_iptables: true,
+            ..Host::default()
+        };
+        for (peer, verdict) in [(None, Verdict::Pass), (Some("eth0"), Verdict::Drop)] {
+            let port = Port { peer, ..PORT };
+            let judgement = judge(&frame(), port, Direction::Out, &rules, &host).unwrap();
+            assert_eq!(judgement.verdict, verdict);
+        }
+    }
+
+    #[test]
+    fn a_tag_that_may_hide_ip_makes_unknown() {
+        let mut frame = frame();
+        frame.splice(12..12, [0x81, 0, 0, 100]);
+        let judged = |table: &str, tests: serde_json::Value| {
+            let document = serde_json::json!({"nftables": [
+                {"table": {"family": "bridge", "name": table}},
+                {"chain": {"family": "bridge", "table": table, "name": "c",
+                    "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
+                {"rule": {"family": "bridge", "table": table, "chain": "c", "handle": 1,
+                    "expr": [tests, {"drop": null}]}},
+            ]});
+            let rules = crate::nft::read_document("f", &document).unwrap();
+            let host = Host::default();
+            judge(&frame, PORT, Direction::Out, &rules, &host)
+                .unwrap()
+                .verdict
+        };
+        let test = |protocol: &str, field: &str, right: serde_json::Value| {
+            serde_json::json!({"match": {"op": "==", "right": right,
+                "left": {"payload": {"protocol": protocol, "field": field}}}})
+        };
+        let source = || test("ip", "saddr", "192.0.2.1".into());
+        assert_eq!(judged("t", source()), Verdict::Unknown);
+        assert_eq!(
+            judged("t", test("ip", "saddr", "192.0.2.9".into())),
+            Verdict::Pass
+        );
+        // libvirt writes the EtherType.
+        assert_eq!(judged("libvirt_nwfilter_ethernet", source()), Verdict::Pass);
+        assert_eq!(judged("t", test("tcp", "dport", 80.into())), Verdict::Drop);
+        assert_eq!(judged("t", test("vlan", "id", 100.into())), Verdict::Drop);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct Port<'a> {
     pub name: &'a str,
     /// Its bridge, if known.
     pub bridge: Option<&'a str>,
+    /// The port at the other end of the way; without, one that no rule names.
+    pub peer: Option<&'a str>,
 }
 
 /// Where a frame comes from and goes to.
@@ -70,9 +72,10 @@ pub(crate) fn stages<'a>(
 ) -> Vec<Stage<'a>> {
     let bridge = port.bridge.map_or(Name::Unknown, Name::Known);
     let guest = Name::Known(port.name);
+    let peer = port.peer.map_or(Name::Other, Name::Known);
     let (input, output) = match direction {
-        Direction::Out => (guest, Name::Other),
-        Direction::In => (Name::Other, guest),
+        Direction::Out => (guest, peer),
+        Direction::In => (peer, guest),
         Direction::ToHost => (guest, Name::None),
         Direction::FromHost => (Name::None, guest),
     };
