@@ -1,6 +1,7 @@
 //! What is wrong in a text, and where.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// An error in a text, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,8 +16,8 @@ pub struct Diagnostic {
 /// A place in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Place {
-    /// The file's name as the caller gave it.
-    pub file: String,
+    /// The file's name as the caller gave it; texts with many places share it.
+    pub file: Arc<str>,
     /// From 1; 0 where there are no lines.
     pub line: u32,
     /// From 1, in characters; 0 where there are no lines.
@@ -25,9 +26,9 @@ pub struct Place {
 
 impl Place {
     /// A place in a file.
-    pub fn new(file: &str, line: u32, column: u32) -> Self {
+    pub fn new(file: impl Into<Arc<str>>, line: u32, column: u32) -> Self {
         Self {
-            file: file.to_owned(),
+            file: file.into(),
             line,
             column,
         }

@@ -1,5 +1,7 @@
 //! Reader of `ebtables-save` and of `ebtables -L`, as printed or as people paste it.
 
+use std::sync::Arc;
+
 use crate::diagnostic::{Diagnostic, Place, within_limit};
 use crate::model::{Base, Chain, End, Engine, Family, Hook, Origin, Rule, Ruleset, Table};
 use crate::words::{self, Cursor, Word, parsed};
@@ -25,6 +27,7 @@ pub fn read(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
 /// Reads what `ebtables-save` prints, with or without counters.
 pub fn read_save(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
     within_limit(file, text)?;
+    let file: Arc<str> = file.into();
     let mut ruleset = Ruleset::default();
     let mut table: Option<Table> = None;
     for (at, line) in text.lines().enumerate() {
@@ -33,7 +36,7 @@ pub fn read_save(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
         if trimmed.is_empty() || trimmed.starts_with('#') || trimmed == "COMMIT" {
             continue;
         }
-        let place = Place::new(file, number, 1);
+        let place = Place::new(Arc::clone(&file), number, 1);
         if let Some(name) = trimmed.strip_prefix('*') {
             ruleset.tables.extend(table.take());
             table = Some(new_table(name.trim(), &place)?);
@@ -43,11 +46,11 @@ pub fn read_save(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
             return Err(place.error("this comes before any table; a table begins with `*nat`"));
         };
         if trimmed.starts_with(':') {
-            let words = words::split(file, number, line)?;
+            let words = words::split(&file, number, line)?;
             declare(table, &words)?;
             continue;
         }
-        let mut words = words::split(file, number, line)?;
+        let mut words = words::split(&file, number, line)?;
         // Counters may stand before the rule: [packets:bytes].
         let mut packets = None;
         if let Some(count) = words
@@ -68,7 +71,7 @@ pub fn read_save(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
 
 /// Reads one rule: what stands behind `-A CHAIN`.
 pub fn read_rule(file: &str, text: &str) -> Result<Rule, Diagnostic> {
-    let words = words::split(file, 1, text)?;
+    let words = words::split(&file.into(), 1, text)?;
     options::rule(&words)
 }
 

@@ -1,5 +1,7 @@
 //! Reader of `iptables-save` and `ip6tables-save`.
 
+use std::sync::Arc;
+
 use crate::diagnostic::{Diagnostic, Place, within_limit};
 use crate::model::{Action, Base, Chain, End, Engine, Family, Hook, Origin, Rule, Ruleset, Table};
 use crate::words::{self, Cursor, Word, parsed};
@@ -18,6 +20,7 @@ pub enum Version {
 /// Reads what `iptables-save` or `ip6tables-save` prints, with or without counters.
 pub fn read_save(version: Version, file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
     within_limit(file, text)?;
+    let file: Arc<str> = file.into();
     let (engine, family) = match version {
         Version::V4 => (Engine::Iptables, Family::Ip),
         Version::V6 => (Engine::Ip6tables, Family::Ip6),
@@ -30,7 +33,7 @@ pub fn read_save(version: Version, file: &str, text: &str) -> Result<Ruleset, Di
         if trimmed.is_empty() || trimmed.starts_with('#') {
             continue;
         }
-        let place = Place::new(file, number, 1);
+        let place = Place::new(Arc::clone(&file), number, 1);
         if trimmed == "COMMIT" {
             ruleset.tables.extend(table.take());
             continue;
@@ -48,7 +51,7 @@ pub fn read_save(version: Version, file: &str, text: &str) -> Result<Ruleset, Di
         let Some(table) = table.as_mut() else {
             return Err(place.error("this comes before any table; a table begins with `*filter`"));
         };
-        let words = words::split(file, number, line)?;
+        let words = words::split(&file, number, line)?;
         if trimmed.starts_with(':') {
             declare(table, &words)?;
         } else {
@@ -64,7 +67,7 @@ pub fn read_save(version: Version, file: &str, text: &str) -> Result<Ruleset, Di
 
 /// Reads one rule: what stands behind `-A CHAIN`. A target that is no verdict is taken for a chain.
 pub fn read_rule(version: Version, file: &str, text: &str) -> Result<Rule, Diagnostic> {
-    let words = words::split(file, 1, text)?;
+    let words = words::split(&file.into(), 1, text)?;
     options::rule(version, &words)
 }
 

@@ -1,5 +1,7 @@
 //! Words of a line, with their places.
 
+use std::sync::Arc;
+
 use crate::diagnostic::{Diagnostic, Place};
 
 /// A word of a line.
@@ -38,7 +40,7 @@ pub(crate) fn join(words: &[Word]) -> String {
 }
 
 /// Splits a line; double and single quotes hold blanks, a backslash the next character.
-pub(crate) fn split(file: &str, line: u32, text: &str) -> Result<Vec<Word>, Diagnostic> {
+pub(crate) fn split(file: &Arc<str>, line: u32, text: &str) -> Result<Vec<Word>, Diagnostic> {
     let mut words = Vec::new();
     let mut characters = text.chars().enumerate().peekable();
     while let Some(&(at, character)) = characters.peek() {
@@ -46,7 +48,7 @@ pub(crate) fn split(file: &str, line: u32, text: &str) -> Result<Vec<Word>, Diag
             characters.next();
             continue;
         }
-        let place = Place::new(file, line, at as u32 + 1);
+        let place = Place::new(Arc::clone(file), line, at as u32 + 1);
         let mut word = Word {
             text: String::new(),
             place,
@@ -168,7 +170,7 @@ mod tests {
 
     #[test]
     fn quotes_hold_blanks_and_columns_count_characters() {
-        let words = split("f", 3, r#"  -j LOG --log-prefix "no \"x\" y" 'z '"#).unwrap();
+        let words = split(&"f".into(), 3, r#"  -j LOG --log-prefix "no \"x\" y" 'z '"#).unwrap();
         let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
         assert_eq!(texts, ["-j", "LOG", "--log-prefix", "no \"x\" y", "z "]);
         assert_eq!(words[0].place, Place::new("f", 3, 3));
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn an_open_quote_is_an_error_at_its_place() {
-        let error = split("f", 1, "-j \"x").unwrap_err();
+        let error = split(&"f".into(), 1, "-j \"x").unwrap_err();
         assert_eq!(error.to_string(), "f:1:4: the quote is never closed");
     }
 

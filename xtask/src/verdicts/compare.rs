@@ -1,7 +1,9 @@
 //! Whether rules are the same, however they are written.
 
-use pointsman_filter::judge::{Outcome, Step};
+use pointsman_filter::connection::Connections;
+use pointsman_filter::judge::{Outcome, Step, judge};
 use pointsman_filter::model::{Action, Chain, Engine, Origin, Rule, Ruleset, Table};
+use pointsman_filter::route::{Direction, Host, Port};
 use pointsman_filter::test::Test;
 use pointsman_filter::{ebtables, iptables};
 use serde_json::Value;
@@ -115,6 +117,74 @@ pub(super) fn rulesets(own: &Ruleset, other: &Ruleset, port: &str) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Compares verdicts and deciding rules over frames, and over many made of them.
+pub(super) fn judgements(
+    own: &Ruleset,
+    other: &Ruleset,
+    port: &str,
+    frames: &[Vec<u8>],
+) -> Result<(), String> {
+    let connections = Connections::new();
+    let host = Host {
+        call_iptables: true,
+        call_ip6tables: true,
+        connections: Some(&connections),
+        ..Host::default()
+    };
+    let port = Port {
+        name: port,
+        bridge: None,
+        peer: None,
+    };
+    for (number, frame) in frames.iter().enumerate() {
+        for round in 0..VARIANTS {
+            let frame = variant(frame, number * VARIANTS + round, round);
+            for direction in [Direction::Out, Direction::In] {
+                let by = |rules| judge(&frame, port, direction, rules, &host);
+                let (Ok(one), Ok(two)) = (by(own), by(other)) else {
+                    return Err("a frame can't be judged".into());
+                };
+                let step = |step: Option<&Step>| step.map(|step| step.chain.clone());
+                if one.verdict != two.verdict || step(one.deciding()) != step(two.deciding()) {
+                    let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+                    return Err(format!(
+                        "{direction:?} {hex}: {} by {:?}, {} by libvirt's rules",
+                        one.verdict,
+                        step(one.deciding()),
+                        two.verdict
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many frames are made of one.
+const VARIANTS: usize = 8;
+
+/// A frame with some bytes changed: none in round 0.
+fn variant(frame: &[u8], seed: usize, round: usize) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let mut state = seed as u64 + 1;
+    for _ in 0..round {
+        // splitmix64
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^= word >> 31;
+        // The headers decide.
+        let at = (word >> 8) as usize % frame.len().min(60);
+        frame[at] = match word >> 40 & 3 {
+            0 => word as u8,
+            1 => frame[at] ^ 1,
+            2 => 0xff,
+            _ => 0,
+        };
+    }
+    frame
 }
 
 fn chains(one: &Table, other: &Table) -> Result<(), String> {

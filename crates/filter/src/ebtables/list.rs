@@ -1,5 +1,7 @@
 //! Reader of `ebtables -L`, also when a listing was folded or pasted on one line.
 
+use std::sync::Arc;
+
 use super::{Cursor, Word, is_target_option, options, parsed, words};
 use crate::diagnostic::{Diagnostic, Place, within_limit};
 use crate::model::{End, Origin, Rule, Ruleset, Table};
@@ -10,9 +12,13 @@ use crate::model::{End, Origin, Rule, Ruleset, Table};
 /// before the first table or chain, such as a prompt with the command, is left out.
 pub fn read_list(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
     within_limit(file, text)?;
+    if !text.contains("Bridge") {
+        return Err(none(file));
+    }
+    let name: Arc<str> = file.into();
     let mut all = Vec::new();
     for (at, line) in text.lines().enumerate() {
-        all.extend(words::split(file, at as u32 + 1, line)?);
+        all.extend(words::split(&name, at as u32 + 1, line)?);
     }
     let begins = |at: usize, what: &str| {
         all.get(at).is_some_and(|word| word.is("Bridge"))
@@ -53,10 +59,14 @@ pub fn read_list(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
         }
     }
     if tables.is_empty() {
-        return Err(Place::new(file, 1, 1)
-            .error("there is no `Bridge chain:`; is this what `ebtables -t nat -L` prints?"));
+        return Err(none(file));
     }
     Ok(Ruleset { tables })
+}
+
+fn none(file: &str) -> Diagnostic {
+    Place::new(file, 1, 1)
+        .error("there is no `Bridge chain:`; is this what `ebtables -t nat -L` prints?")
 }
 
 fn word_at<'w>(all: &'w [Word], at: usize, file: &str) -> Result<&'w Word, Diagnostic> {
