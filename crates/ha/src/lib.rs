@@ -6,4 +6,5 @@
 //! there is nothing more) and when to call again (`poll_timeout`).
 #![forbid(unsafe_code)]
 
+pub mod health;
 pub mod vrrp;

@@ -360,8 +360,8 @@ fn a_lower_master_is_let_be_for_the_delay() {
     for round in 0..60 {
         stage.run_until(stage.now + second(1));
         stage.take(&advert(if round % 8 == 7 { 200 } else { 100 }, HIGHER));
+        assert_eq!(stage.router.state(), Backup, "round {round}");
     }
-    assert_eq!(stage.router.state(), Backup);
 }
 
 #[test]
@@ -386,6 +386,14 @@ fn a_paused_master_speaks_again_only_if_nobody_else_may() {
     happen(&mut stage, Late(second(2)));
     happen(&mut stage, Timer);
     assert_eq!(words(&mut stage), "send 150, arp .100, arp .100");
+    // What else is due waits, too.
+    let mut refreshing = config();
+    refreshing.announce.refresh = second(1);
+    let mut stage = in_state(Master, refreshing);
+    happen(&mut stage, Late(second(20)));
+    assert_eq!(words(&mut stage), "");
+    happen(&mut stage, Hear(200, HIGHER));
+    assert_eq!(words(&mut stage), "remove, INSTANCE \"VI_1\" BACKUP 150");
     // Paused again while it listens.
     let mut stage = in_state(Master, config());
     happen(&mut stage, Late(second(2)));
@@ -567,6 +575,18 @@ fn another_configuration_keeps_mastership() {
     stage.drain();
     assert_eq!(words(&mut stage), "send 60");
     assert_eq!(stage.router.stats().became_master, 1);
+    // It does not wait for a new tracker, but falls when it is down.
+    let mut other = stage.router.config().clone();
+    other.trackers.push(Tracker::new("new"));
+    stage.router.set_config(other, stage.now);
+    assert_eq!(stage.router.state(), Master);
+    stage.down();
+    assert_eq!(stage.router.state(), Fault);
+    // To come back it does.
+    stage.up();
+    assert_eq!(stage.router.state(), Fault);
+    happen(&mut stage, Read("new", Reading::Up));
+    assert_eq!(stage.router.state(), Backup);
 }
 
 #[test]

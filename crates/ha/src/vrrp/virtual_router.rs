@@ -164,10 +164,11 @@ impl VirtualRouter {
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        [self.deadline, self.announcer.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        if self.listening {
+            return self.deadline;
+        }
+        let timers = [self.deadline, self.announcer.deadline()];
+        timers.into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -263,7 +264,10 @@ impl VirtualRouter {
                 State::Initialize | State::Fault => self.deadline = None,
             }
         }
-        self.flush_announcements(now);
+        // Who listens does not know yet whether the addresses are still its own.
+        if !self.listening {
+            self.flush_announcements(now);
+        }
     }
 
     /// Takes a new configuration and keeps what it is: only what differs changes.
@@ -334,7 +338,7 @@ impl VirtualRouter {
         let priority = effective_priority(self.config.priority, sum);
         let changed = std::mem::replace(&mut self.priority, priority) != priority;
         match self.state {
-            _ if waiting => {}
+            State::Initialize | State::Fault if waiting => {}
             State::Fault if fault => {}
             _ if fault => self.fall(),
             State::Initialize => self.begin(now),
