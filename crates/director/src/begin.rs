@@ -56,7 +56,8 @@ pub fn choose<T: Tables, E: Env>(tables: &T, env: &E, s: &mut Scratch, now: u64)
 fn decide<T: Tables, E: Env>(tables: &T, env: &E, s: &mut Scratch, now: u64) -> Result<(), Reason> {
     let settings = tables.settings().ok_or(Reason::NoService)?;
     let mark = s.mark;
-    let found = service::find(tables, settings, &s.headers.flow, mark).ok_or(Reason::NoService)?;
+    let found = service::find(tables, settings, &s.headers.flow, mark, &mut s.wanted)
+        .ok_or(Reason::NoService)?;
     let Found { service, by } = found;
     let mark = if by == By::Mark { mark } else { 0 };
     let stateless = may_begin(&s.headers, settings, service)?;

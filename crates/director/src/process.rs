@@ -9,8 +9,8 @@ use crate::{
     headers::{self, Headers, SCTP, TCP},
     reason::{Action, Reason, Verdict, attempt},
     record::{
-        Address, ConnectionRecord, FlowKey, NONE, NextHop, ReplyRecord, ServerRecord, Settings,
-        connection_flag, control, hop_flag, method, server_flag, settings_flag,
+        Address, ConnectionRecord, FlowKey, NONE, NextHop, ReplyRecord, ServerRecord, ServiceKey,
+        Settings, connection_flag, control, hop_flag, method, server_flag, settings_flag,
     },
     related, sctp, segment,
     tables::{Env, Frame, Tables},
@@ -33,7 +33,9 @@ pub struct Scratch {
     pub key: FlowKey,
     /// The template being begun or moved; its number is that of the packet's template.
     pub template: ConnectionRecord,
-    /// Where a template is moved to.
+    /// The key of the virtual service that is looked for.
+    pub wanted: ServiceKey,
+    /// Where a template is moved to, or another key.
     pub moved: FlowKey,
     /// What becomes of a packet that no connection knows.
     pub choice: Choice,

@@ -84,17 +84,17 @@ pub fn process<F: Frame, T: Tables, E: Env>(
         return Verdict::of(Reason::IcmpUnrelated);
     };
     s.reply = *reply;
-    let key = FlowKey {
+    s.moved = FlowKey {
         source: s.key.destination,
         destination: s.reply.address,
         source_port: s.key.destination_port,
         destination_port: s.reply.port,
         ..s.key
     };
-    let Some(connection) = tables.connection(&key) else {
+    let Some(connection) = tables.connection(&s.moved) else {
         return Verdict::of(Reason::IcmpUnrelated);
     };
-    if connection.is_over(now) || s.headers.flow.destination != key.source {
+    if connection.is_over(now) || s.headers.flow.destination != s.moved.source {
         return Verdict::of(Reason::IcmpUnrelated);
     }
     let length = s.headers.length as u64;

@@ -51,21 +51,23 @@ pub struct Found<'a> {
 }
 
 /// The virtual service of a client's packet: by mark, by exact port, FTP's, then for every port.
+/// `key` is room for the keys looked up.
 #[inline(always)]
 pub fn find<'a, T: Tables>(
     tables: &'a T,
     settings: &Settings,
     flow: &FlowKey,
     mark: u32,
+    key: &mut ServiceKey,
 ) -> Option<Found<'a>> {
-    let mut key = ServiceKey {
+    *key = ServiceKey {
         address: [mark, 0, 0, 0],
         port: 0,
         protocol: 0,
         ipv6: flow.ipv6,
     };
     if mark != 0
-        && let Some(service) = tables.service(&key)
+        && let Some(service) = tables.service(key)
     {
         let by = By::Mark;
         return Some(Found { service, by });
@@ -73,7 +75,7 @@ pub fn find<'a, T: Tables>(
     key.address = flow.destination;
     key.port = flow.destination_port;
     key.protocol = flow.protocol;
-    if let Some(service) = tables.service(&key) {
+    if let Some(service) = tables.service(key) {
         let by = By::Port;
         return Some(Found { service, by });
     }
@@ -83,14 +85,14 @@ pub fn find<'a, T: Tables>(
         && (port == FTP_DATA_PORT || port >= FIRST_FREE_PORT)
     {
         key.port = FTP_PORT.to_be();
-        if let Some(service) = tables.service(&key) {
+        if let Some(service) = tables.service(key) {
             let by = By::Ftp;
             return Some(Found { service, by });
         }
     }
     if settings.flags & settings_flag::ANY_PORT != 0 {
         key.port = 0;
-        if let Some(service) = tables.service(&key) {
+        if let Some(service) = tables.service(key) {
             let by = By::Address;
             return Some(Found { service, by });
         }

@@ -118,6 +118,20 @@ fn first_heavy<T: Tables, E: Env>(
     from: u32,
     level: i32,
 ) -> (u32, u32) {
+    let found = walk(tables, env, service, from, level);
+    (found as u32, (found >> 32) as u32)
+}
+
+/// [`first_heavy`] as a function of its own, with a stack of its own: server, and position from bit
+/// 32 on.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn walk<T: Tables, E: Env>(
+    tables: &T,
+    env: &E,
+    service: &ServiceRecord,
+    from: u32,
+    level: i32,
+) -> u64 {
     let mut server = env.opaque(NONE);
     let mut position = env.opaque(0);
     env.repeat(service.count.saturating_sub(from), |i| {
@@ -129,11 +143,11 @@ fn first_heavy<T: Tables, E: Env>(
         }
         true
     });
-    (server, position)
+    server as u64 | ((position as u64) << 32)
 }
 
 /// The largest weight of a usable server, 0 when there is none.
-#[inline(always)]
+#[cfg_attr(target_arch = "bpf", inline(never))]
 fn heaviest<T: Tables, E: Env>(tables: &T, env: &E, service: &ServiceRecord) -> i32 {
     let mut weight = env.opaque(0);
     env.repeat(service.count, |i| {
