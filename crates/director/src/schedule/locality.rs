@@ -109,9 +109,7 @@ fn least_loaded<T: Tables, E: Env>(
     record: &LocalityRecord,
 ) -> u32 {
     let replicated = is_replicated(service);
-    let mut best = env.opaque(NONE);
-    let mut best_cost = env.opaque(0) as u64;
-    let mut best_weight = env.opaque(1);
+    let mut best = Candidate::none(env);
     env.repeat(record.count, |i| {
         let Some((index, server)) = member(tables, record, i) else {
             return true;
@@ -129,14 +127,34 @@ fn least_loaded<T: Tables, E: Env>(
         }
         let cost = least::overhead(counts);
         let weight = server.weight as u32;
-        if best == NONE || least::is_better(cost, weight, best_cost, best_weight) {
-            best = index;
-            best_cost = cost;
-            best_weight = weight;
+        if best.server == NONE || least::is_better(cost, weight, best.cost, best.weight) {
+            best = Candidate {
+                server: index,
+                weight,
+                cost,
+            };
         }
         true
     });
-    best
+    best.server
+}
+
+/// The best so far; one variable, because each that a closure changes takes stack of its own.
+struct Candidate {
+    server: u32,
+    weight: u32,
+    cost: u64,
+}
+
+impl Candidate {
+    #[inline(always)]
+    fn none<E: Env>(env: &E) -> Self {
+        Self {
+            server: env.opaque(NONE),
+            weight: env.opaque(1),
+            cost: env.opaque(0) as u64,
+        }
+    }
 }
 
 /// The member that joined as the `i`th before the last.
@@ -155,9 +173,7 @@ fn member<'a, T: Tables>(
 /// not; false when all have weight 0.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 fn drop_most_loaded<T: Tables, E: Env>(tables: &T, env: &E, record: &mut LocalityRecord) -> bool {
-    let mut most = env.opaque(NONE);
-    let mut most_cost = env.opaque(0) as u64;
-    let mut most_weight = env.opaque(1);
+    let mut most = Candidate::none(env);
     let set = &*record;
     env.repeat(set.count, |i| {
         let Some((index, server)) = member(tables, set, i) else {
@@ -171,13 +187,16 @@ fn drop_most_loaded<T: Tables, E: Env>(tables: &T, env: &E, record: &mut Localit
         }
         let cost = least::overhead(counts);
         let weight = server.weight as u32;
-        if most == NONE || least::is_better(most_cost, most_weight, cost, weight) {
-            most = index;
-            most_cost = cost;
-            most_weight = weight;
+        if most.server == NONE || least::is_better(most.cost, most.weight, cost, weight) {
+            most = Candidate {
+                server: index,
+                weight,
+                cost,
+            };
         }
         true
     });
+    let most = most.server;
     if most == NONE {
         return false;
     }

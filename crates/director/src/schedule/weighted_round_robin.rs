@@ -76,12 +76,8 @@ fn step<T: Tables, E: Env>(
     let mut level = state.level;
     let mut found = first_heavy(tables, env, service, state.cursor, level);
     if found.0 == NONE {
-        level -= service.step;
-        if level <= 0 {
-            level = service.top;
-        }
-        let heaviest = heaviest(tables, env, service);
-        if heaviest <= 0 {
+        level = lower(tables, env, service, level);
+        if level == 0 {
             // Where the kernel stands after a search in vain.
             let next = if state.cursor != 0 && state.level <= service.step {
                 state
@@ -93,11 +89,6 @@ fn step<T: Tables, E: Env>(
             };
             return (NONE, next);
         }
-        if heaviest < level {
-            let step = service.step.max(1) as u32;
-            let levels = ((level - heaviest) as u32).div_ceil(step);
-            level = (level - (levels * step) as i32).max(1);
-        }
         found = first_heavy(tables, env, service, 0, level);
     }
     (
@@ -107,6 +98,26 @@ fn step<T: Tables, E: Env>(
             level,
         },
     )
+}
+
+/// The level below `level` at which a usable server is heavy enough, from the top again below the
+/// lowest; 0 when no server is usable.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn lower<T: Tables, E: Env>(tables: &T, env: &E, service: &ServiceRecord, level: i32) -> i32 {
+    let mut level = level - service.step;
+    if level <= 0 {
+        level = service.top;
+    }
+    let heaviest = heaviest(tables, env, service);
+    if heaviest <= 0 {
+        return 0;
+    }
+    if heaviest < level {
+        let step = service.step.max(1) as u32;
+        let levels = ((level - heaviest) as u32).div_ceil(step);
+        level = (level - (levels * step) as i32).max(1);
+    }
+    level
 }
 
 /// The first usable server from position `from` on with at least weight `level`, and its position.
@@ -147,7 +158,7 @@ fn walk<T: Tables, E: Env>(
 }
 
 /// The largest weight of a usable server, 0 when there is none.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 fn heaviest<T: Tables, E: Env>(tables: &T, env: &E, service: &ServiceRecord) -> i32 {
     let mut weight = env.opaque(0);
     env.repeat(service.count, |i| {
