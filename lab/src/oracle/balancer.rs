@@ -126,14 +126,21 @@ PATH=${PATH#*:} exec sysctl "$@"
 "#;
 
 /// The daemon makes its own marks, by the rules that netfilter has.
-const IPTABLES: &str = r#"#!/bin/sh
-# iptables or ip6tables, whose rules are then imported.
-name=${0##*/}
-(PATH=${PATH#*:} exec "$name" "$@") || exit
+const NETFILTER: &str = r#"#!/bin/sh
+# iptables, ip6tables or nft; their marks are then imported.
+name=${0##*/} own=${0%/*}
+theirs=${PATH#*:}
+(PATH=$theirs exec "$name" "$@") || exit
+if [ "$name" = nft ]; then
+    PATH=$theirs nft -j list ruleset | pointsman mark import > "$own/said"
+    exit
+fi
+set --
 for save in iptables-save ip6tables-save; do
-    command -v $save > /dev/null && $save -t mangle 2> /dev/null
-done > "${0%/*}/rules"
-pointsman mark import "${0%/*}/rules" > /dev/null
+    PATH=$theirs $save -t mangle > "$own/$save" 2> /dev/null
+    [ -s "$own/$save" ] && set -- "$@" "$own/$save"
+done
+[ $# = 0 ] || pointsman mark import "$@" > "$own/said"
 "#;
 
 impl<'a> Pointsman<'a> {
@@ -155,8 +162,9 @@ impl<'a> Pointsman<'a> {
         );
         for (name, text) in [
             ("sysctl", SYSCTL),
-            ("iptables", IPTABLES),
-            ("ip6tables", IPTABLES),
+            ("iptables", NETFILTER),
+            ("ip6tables", NETFILTER),
+            ("nft", NETFILTER),
             ("pointsman", &pointsman),
         ] {
             let path = stand_ins.path().join(name);
