@@ -58,6 +58,12 @@ const TOOLS: &[Tool] = &[
         "drops packets for the tests",
     ),
     tool(
+        "ebtables",
+        "ebtables",
+        Purpose::Test,
+        "filters frames as libvirt has it do",
+    ),
+    tool(
         "ethtool",
         "ethtool",
         Purpose::Test,

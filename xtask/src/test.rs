@@ -15,6 +15,7 @@ const ROOT_PACKAGES: &[&str] = &[
     "pointsman",
     "pointsman-daemon",
     "pointsman-datapath",
+    "pointsman-filter",
     "pointsman-lab",
     "pointsman-linux",
 ];
