@@ -12,6 +12,7 @@ mod fuzz;
 mod guest;
 mod layers;
 mod oracle;
+mod scale;
 mod setup;
 mod tally;
 mod test;
@@ -30,6 +31,7 @@ verbs:
   oracle       replay scenarios and compare with what the kernel's IPVS did
                (`[DIR...]`, without: those of lab/scenarios; root)
   bench        nanoseconds per packet, by case (`--schedulers` for those alone, `--json FILE`; root)
+  scale        10 000 services, 1 000 000 connections: seconds, bytes, punctuality (root)
   fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
   verdicts     judge recorded frames with libvirt's filters (`DIR...`)
   guest        run a program under Debian's 6.1 kernel in qemu (`guest --help`)
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Some("ci") => ended(check::main(&rest).and_then(|()| test::main(&[]))),
         Some("oracle") => ended(oracle::main(&rest)),
         Some("bench") => done(bench::main(&rest)),
+        Some("scale") => done(scale::main(&rest)),
         Some("fuzz") => done(fuzz::main(&rest)),
         Some("verdicts") => ended(verdicts::main(&rest)),
         Some("guest") => guest::main(rest),

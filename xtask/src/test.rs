@@ -71,14 +71,7 @@ fn cargo_tests(tally: &mut Tally) -> Result<()> {
     }
     // Excluded from the default members for the same reason: it is built for another target.
     without_root.args(["--exclude", "pointsman-datapath-ebpf"]);
-    let triple = format!(
-        "{}_UNKNOWN_LINUX_GNU",
-        std::env::consts::ARCH.to_uppercase()
-    );
-    with_root.env(
-        format!("CARGO_TARGET_{triple}_RUNNER"),
-        "sudo --preserve-env --",
-    );
+    workspace::run_tests_as_root(&mut with_root);
     counted(tally, with_arguments(&mut without_root))?;
     say("the tests of the kernel side run by sudo");
     counted(tally, with_arguments(&mut with_root))

@@ -59,6 +59,15 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     Ok(command)
 }
 
+/// Has the tests of a cargo command run as root, by sudo if need be.
+pub(crate) fn run_tests_as_root(cargo: &mut Command) {
+    if !is_root() {
+        let arch = env::consts::ARCH.to_uppercase();
+        let runner = format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER");
+        cargo.env(runner, "sudo --preserve-env --");
+    }
+}
+
 /// Runs a command; an exit code other than 0 is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command

@@ -24,7 +24,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use axum::{
@@ -256,6 +256,3 @@ async fn status<P: Plane>(State(shell): Shared<P>) -> Result<Json<Status>, ApiEr
     })
     .await
 }
-
-/// How long a client that reads connections may take for one part of them.
-const PATIENCE: Duration = Duration::from_secs(10);

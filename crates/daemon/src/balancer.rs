@@ -256,12 +256,22 @@ impl<P: Plane> Balancer<P> {
         Ok(names)
     }
 
-    /// Gives each connection to `take` until that returns false.
-    pub fn each_connection(&self, mut take: impl FnMut(Flow) -> bool) {
-        let plane = self.plane();
-        for flow in plane.connections() {
-            if !take(flow) {
-                return;
+    /// Gives each connection to `take` until that returns false; nothing is locked meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When connections can't be read.
+    pub fn each_connection(&self, mut take: impl FnMut(Flow) -> bool) -> Result<(), PlaneError> {
+        let mut position = P::Position::default();
+        loop {
+            let some = self.plane().read_connections(&mut position)?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            for flow in some {
+                if !take(flow) {
+                    return Ok(());
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The data plane as the shell sees it, so that tests can do without a kernel.
 
-use pointsman_datapath::Datapath;
+use pointsman_datapath::{ConnectionsPosition, Datapath};
 use pointsman_director::{
     Reason,
     control::{Mirror, Records},
@@ -20,7 +20,7 @@ impl From<pointsman_datapath::Error> for PlaneError {
 }
 
 /// A connection and what it is known by.
-pub type Flow = Result<(FlowKey, ConnectionRecord), PlaneError>;
+pub type Flow = (FlowKey, ConnectionRecord);
 
 /// A data plane: [`Datapath`], or tables in memory.
 pub trait Plane: Send + Sync + 'static {
@@ -28,6 +28,9 @@ pub trait Plane: Send + Sync + 'static {
     type Mirror<'a>: Mirror
     where
         Self: 'a;
+
+    /// Where reading connections has come to.
+    type Position: Default;
 
     /// Where the director's records go.
     fn mirror(&self) -> Self::Mirror<'_>;
@@ -39,8 +42,8 @@ pub trait Plane: Send + Sync + 'static {
     fn all_stats(&self, servers: &[u32]) -> Result<Vec<ServerStats>, PlaneError>;
     /// How often each verdict was given.
     fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError>;
-    /// All connections.
-    fn connections(&self) -> Box<dyn Iterator<Item = Flow> + Send + '_>;
+    /// The connections behind `position`, some at a time and none at the end.
+    fn read_connections(&self, position: &mut Self::Position) -> Result<Vec<Flow>, PlaneError>;
     /// Ends connections whose time is over, with `dropping` also those that `drop_entry` may end; returns
     /// how many.
     fn sweep(&self, dropping: bool) -> Result<u32, PlaneError>;
@@ -52,6 +55,7 @@ pub trait Plane: Send + Sync + 'static {
 
 impl Plane for Datapath {
     type Mirror<'a> = pointsman_datapath::MapMirror<'a>;
+    type Position = ConnectionsPosition;
 
     fn mirror(&self) -> Self::Mirror<'_> {
         Self::mirror(self)
@@ -73,8 +77,8 @@ impl Plane for Datapath {
         Ok(Self::verdicts(self)?)
     }
 
-    fn connections(&self) -> Box<dyn Iterator<Item = Flow> + Send + '_> {
-        Box::new(Self::connections(self).map(|flow| Ok(flow?)))
+    fn read_connections(&self, position: &mut Self::Position) -> Result<Vec<Flow>, PlaneError> {
+        Ok(Self::read_connections(self, position)?)
     }
 
     fn sweep(&self, dropping: bool) -> Result<u32, PlaneError> {

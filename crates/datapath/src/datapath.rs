@@ -8,7 +8,7 @@ use std::{
 use pointsman_director::{
     Reason,
     control::{Capacity, Records},
-    record::{ConnectionRecord, FlowKey, ServerCounts, ServerStats, Settings},
+    record::{ConnectionRecord, FlowKey, FlowKey4, ServerCounts, ServerStats, Settings},
 };
 use pointsman_linux::netlink::{Link, Netlink};
 use pointsman_wire::Mac;
@@ -20,6 +20,7 @@ use crate::{
     error::Error,
     events::{self, Event},
     hook::{self, HookChoice, Traits},
+    map::Position,
     mirror::MapMirror,
     object::{self, Maps, Object, Origin, SWEEP},
 };
@@ -210,9 +211,23 @@ impl Datapath {
             .collect()
     }
 
-    /// All connections, IPv4 first, read in batches.
-    pub fn connections(&self) -> Connections<'_> {
-        Connections::of(&self.object.maps)
+    /// The connections behind `position`, IPv4 first, some at a time and none at the end; those that
+    /// come and go meanwhile may be missed or seen.
+    ///
+    /// # Errors
+    ///
+    /// When a map can't be read.
+    pub fn read_connections(
+        &self,
+        position: &mut ConnectionsPosition,
+    ) -> Result<Vec<(FlowKey, ConnectionRecord)>, Error> {
+        let maps = &self.object.maps;
+        let four = maps.conn4.read_on(&mut position.four)?;
+        if !four.is_empty() {
+            let expand = |(key, record): (FlowKey4, _)| (key.expand(), record);
+            return Ok(four.into_iter().map(expand).collect());
+        }
+        maps.conn6.read_on(&mut position.six)
     }
 
     /// Ends connections whose time is over, with `dropping` also those that `drop_entry` may end; returns
@@ -262,6 +277,13 @@ fn find_link(name: &str) -> Result<Link, Error> {
     Netlink::new()
         .and_then(|mut netlink| netlink.link_by_name(name))
         .map_err(|error| failed(error.to_string()))
+}
+
+/// Where reading connections has come to.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionsPosition {
+    four: Position,
+    six: Position,
 }
 
 /// Connections, read in batches.

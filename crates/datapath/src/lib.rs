@@ -19,7 +19,7 @@ pub mod trial;
 use std::path::PathBuf;
 
 pub use attach::{Attachment, DetachReport};
-pub use datapath::{Connections, Datapath};
+pub use datapath::{Connections, ConnectionsPosition, Datapath};
 pub use error::Error;
 pub use events::Event;
 pub use hook::{Hook, HookChoice, Traits, advise, choose};

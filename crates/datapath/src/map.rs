@@ -142,11 +142,53 @@ impl<K: Plain, V: Plain> TypedMap<K, V> {
     pub fn iter(&self) -> Elements<'_, K, V> {
         Elements {
             map: self,
-            position: None,
-            more: true,
+            position: Position::default(),
             batch: Vec::new(),
-            size: 1024,
         }
+    }
+
+    /// The elements behind `position`, some at a time, and none at the end.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses; then the end is reached.
+    pub fn read_on(&self, position: &mut Position) -> Result<Vec<(K, V)>, Error> {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        while position.more {
+            let size = position.size;
+            keys.resize(size * size_of::<K>(), 0);
+            values.resize(size * size_of::<V>(), 0);
+            let read = bpf::lookup_batch(
+                self.fd(),
+                &mut position.key,
+                size as u32,
+                &mut keys,
+                &mut values,
+            );
+            let (count, more) = match read {
+                // A bucket larger than the batch: take larger ones.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && size < 1 << 20 => {
+                    position.size *= 2;
+                    continue;
+                }
+                read => read
+                    .inspect_err(|_| position.more = false)
+                    .map_err(self.failed("lookup batch"))?,
+            };
+            position.more = more;
+            if count == 0 {
+                continue;
+            }
+            let keys = keys.chunks_exact(size_of::<K>());
+            let values = values.chunks_exact(size_of::<V>());
+            let element = |(k, v)| Some((K::read_from_bytes(k).ok()?, V::read_from_bytes(v).ok()?));
+            return Ok(keys
+                .zip(values)
+                .take(count as usize)
+                .filter_map(element)
+                .collect());
+        }
+        Ok(Vec::new())
     }
 }
 
@@ -260,64 +302,45 @@ fn runs(indices: &[u32]) -> impl Iterator<Item = (u32, u32)> {
         .filter_map(|run| Some((*run.first()?, run.last()? + 1)))
 }
 
+/// Where reading a map in batches has come to.
+#[derive(Debug, Clone)]
+pub struct Position {
+    key: Option<[u8; 64]>,
+    more: bool,
+    size: usize,
+}
+
+impl Default for Position {
+    /// The beginning.
+    fn default() -> Self {
+        Self {
+            key: None,
+            more: true,
+            size: 1024,
+        }
+    }
+}
+
 /// A map's elements, read in batches.
 #[derive(Debug)]
 pub struct Elements<'a, K, V> {
     map: &'a TypedMap<K, V>,
-    position: Option<[u8; 64]>,
-    more: bool,
+    position: Position,
     batch: Vec<(K, V)>,
-    size: usize,
-}
-
-impl<K: Plain, V: Plain> Elements<'_, K, V> {
-    fn fill(&mut self) -> Result<(), Error> {
-        let mut keys = vec![0; self.size * size_of::<K>()];
-        let mut values = vec![0; self.size * size_of::<V>()];
-        let read = bpf::lookup_batch(
-            self.map.fd(),
-            &mut self.position,
-            self.size as u32,
-            &mut keys,
-            &mut values,
-        );
-        let (count, more) = match read {
-            // A bucket larger than the batch: take larger ones.
-            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && self.size < 1 << 20 => {
-                self.size *= 2;
-                return self.fill();
-            }
-            read => read.map_err(self.map.failed("lookup batch"))?,
-        };
-        self.more = more;
-        let keys = keys.chunks_exact(size_of::<K>());
-        let values = values.chunks_exact(size_of::<V>());
-        self.batch = keys
-            .zip(values)
-            .take(count as usize)
-            .filter_map(|(k, v)| Some((K::read_from_bytes(k).ok()?, V::read_from_bytes(v).ok()?)))
-            .collect();
-        self.batch.reverse();
-        Ok(())
-    }
 }
 
 impl<K: Plain, V: Plain> Iterator for Elements<'_, K, V> {
     type Item = Result<(K, V), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(element) = self.batch.pop() {
-                return Some(Ok(element));
+        if self.batch.is_empty() {
+            match self.map.read_on(&mut self.position) {
+                Ok(batch) => self.batch = batch,
+                Err(error) => return Some(Err(error)),
             }
-            if !self.more {
-                return None;
-            }
-            if let Err(error) = self.fill() {
-                self.more = false;
-                return Some(Err(error));
-            }
+            self.batch.reverse();
         }
+        self.batch.pop().map(Ok)
     }
 }
 

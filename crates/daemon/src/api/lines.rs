@@ -4,15 +4,17 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use axum::body::Bytes;
 use hyper::body::{Body, Frame};
-use tokio::sync::mpsc::{Receiver, Sender, channel as bounded, error::TrySendError};
+use tokio::sync::mpsc::{Receiver, Sender, channel as bounded};
 
-use super::PATIENCE;
-use crate::{balancer::Balancer, connections, plane::Plane};
+use crate::{
+    balancer::Balancer,
+    connections,
+    plane::{Plane, PlaneError},
+};
 
 /// Bytes of a part.
 const PART: usize = 32 << 10;
@@ -43,33 +45,22 @@ impl Body for Lines {
     }
 }
 
-/// Sends every connection as a line; gives up when the client goes or stalls.
+/// Sends every connection as a line, as slowly as the client takes them; gives up when it goes.
 pub(super) fn send_connections<P: Plane>(balancer: &Balancer<P>, sender: &Sender<Part>) {
-    let names = match balancer.names() {
-        Ok(names) => names,
-        Err(error) => {
-            pass_on(sender, Err(io::Error::other(error)));
-            return;
-        }
-    };
-    let now = match balancer.now() {
-        Ok(now) => now,
-        Err(error) => {
-            pass_on(sender, Err(io::Error::other(error)));
-            return;
-        }
-    };
+    if let Err(error) = try_send_connections(balancer, sender) {
+        let _ = sender.blocking_send(Err(io::Error::other(error)));
+    }
+}
+
+fn try_send_connections<P: Plane>(
+    balancer: &Balancer<P>,
+    sender: &Sender<Part>,
+) -> Result<(), PlaneError> {
+    let names = balancer.names()?;
+    let now = balancer.now()?;
     let mut part = Vec::with_capacity(PART + 512);
     let mut open = true;
-    balancer.each_connection(|flow| {
-        let (key, record) = match flow {
-            Ok(flow) => flow,
-            Err(error) => {
-                open = false;
-                pass_on(sender, Err(io::Error::other(error)));
-                return false;
-            }
-        };
+    balancer.each_connection(|(key, record)| {
         if let Some(view) = connections::view(&key, &record, &names, now) {
             if serde_json::to_writer(&mut part, &view).is_err() {
                 return true;
@@ -77,28 +68,15 @@ pub(super) fn send_connections<P: Plane>(balancer: &Balancer<P>, sender: &Sender
             part.push(b'\n');
         }
         if part.len() >= PART {
-            open = pass_on(sender, Ok(std::mem::take(&mut part).into()));
+            // Fails when nobody is there to take it.
+            open = sender
+                .blocking_send(Ok(std::mem::take(&mut part).into()))
+                .is_ok();
         }
         open
-    });
+    })?;
     if open && !part.is_empty() {
-        pass_on(sender, Ok(part.into()));
+        let _ = sender.blocking_send(Ok(part.into()));
     }
-}
-
-/// Hands a part to the body; false when nobody takes it.
-///
-/// The data plane is being read meanwhile, so a client that stalls must not hold it for ever.
-fn pass_on(sender: &Sender<Part>, part: Part) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    let mut part = part;
-    loop {
-        match sender.try_send(part) {
-            Ok(()) => return true,
-            Err(TrySendError::Closed(_)) => return false,
-            Err(TrySendError::Full(_)) if Instant::now() >= deadline => return false,
-            Err(TrySendError::Full(back)) => part = back,
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    Ok(())
 }

@@ -31,6 +31,7 @@ use crate::{
 use memory::Memory;
 
 struct Server {
+    shell: Arc<Shell<Memory>>,
     path: PathBuf,
     _directory: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
@@ -69,8 +70,10 @@ impl Server {
             let _inside = runtime.enter();
             UnixListener::bind(&path).unwrap()
         };
-        runtime.spawn(async { axum::serve(listener, router(shell)).await.unwrap() });
+        let routes = router(Arc::clone(&shell));
+        runtime.spawn(async { axum::serve(listener, routes).await.unwrap() });
         Self {
+            shell,
             path,
             _directory: directory,
             _runtime: runtime,
@@ -282,10 +285,10 @@ fn metrics_of_a_hundred_thousand_servers_are_complete() {
     assert_eq!(status, 405);
 }
 
-#[test]
-fn connections_come_as_lines_from_several_parts() {
+/// A plane with connections to real server 0.
+fn plane_with(connections: u32) -> Memory {
     let plane = Memory::default();
-    for number in 0..5000_u32 {
+    for number in 0..connections {
         let key = FlowKey {
             source: address_words(std::net::Ipv4Addr::from_bits(number).into()),
             destination: address_words("10.0.0.1".parse().unwrap()),
@@ -298,6 +301,28 @@ fn connections_come_as_lines_from_several_parts() {
         record.word.store(u32::from(state::ESTABLISHED));
         plane.add_connection(key, record);
     }
+    plane
+}
+
+#[test]
+fn a_reader_that_stalls_locks_nobody_out() {
+    let server = Server::start(plane_with(20_000));
+    let mut client = server.client();
+    client.apply(&[add_service(80), add_server(80, 2)]).unwrap();
+    let mut connections = client.connections().unwrap();
+    connections.next().unwrap().unwrap();
+    // The list is longer than what fits between here and there, and nobody reads it.
+    let deadline = Instant::now() + std::time::Duration::from_secs(20);
+    while server.shell.balancer.try_plane_mut(|_| ()).is_none() {
+        assert!(Instant::now() < deadline, "the data plane is locked");
+        std::thread::yield_now();
+    }
+    assert_eq!(connections.map(Result::unwrap).count(), 19_999);
+}
+
+#[test]
+fn connections_come_as_lines_from_several_parts() {
+    let plane = plane_with(5000);
     let server = Server::start(plane);
     let mut client = server.client();
     client.apply(&[add_service(80), add_server(80, 2)]).unwrap();

@@ -80,6 +80,7 @@ impl Mirror for Guard<'_> {
 
 impl Plane for Memory {
     type Mirror<'a> = Guard<'a>;
+    type Position = usize;
 
     fn mirror(&self) -> Guard<'_> {
         Guard(self.services.lock().unwrap())
@@ -100,9 +101,11 @@ impl Plane for Memory {
     fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError> {
         Ok(Reason::ALL.iter().map(|reason| (*reason, 0)).collect())
     }
-    fn connections(&self) -> Box<dyn Iterator<Item = Flow> + Send + '_> {
-        let all = self.connections.lock().unwrap().clone();
-        Box::new(all.into_iter().map(Ok))
+    fn read_connections(&self, position: &mut usize) -> Result<Vec<Flow>, PlaneError> {
+        let all = self.connections.lock().unwrap();
+        let some: Vec<Flow> = all.iter().skip(*position).take(100).cloned().collect();
+        *position += some.len();
+        Ok(some)
     }
     fn sweep(&self, _dropping: bool) -> Result<u32, PlaneError> {
         Ok(0)
