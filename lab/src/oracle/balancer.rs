@@ -3,12 +3,11 @@
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-
-use tempfile::TempDir;
 
 use crate::director::Director;
 use crate::error::{LabError, Result};
@@ -104,7 +103,7 @@ struct Pointsman<'a> {
     director: Director<'a>,
     namespace: String,
     /// Programs that stand before those of the system in `sh` steps.
-    stand_ins: TempDir,
+    stand_ins: PathBuf,
     changed: bool,
 }
 
@@ -146,15 +145,14 @@ done
 impl<'a> Pointsman<'a> {
     fn start(site: &'a Site) -> Result<Self> {
         let what = "cannot make programs for `sh` steps";
-        let stand_ins = tempfile::Builder::new()
-            .prefix(&format!("pm-{}-bin-", site.tag()))
-            .tempdir()
-            .map_err(LabError::io(what))?;
         let director = {
             let _turn = START.lock().unwrap_or_else(PoisonError::into_inner);
             Director::start_in(site.tag(), &[], START_LIMIT)?
         };
         let (program, socket) = director.program();
+        // In the director's own directory, which goes with it.
+        let stand_ins = socket.with_file_name("bin");
+        fs::create_dir(&stand_ins).map_err(LabError::io(what))?;
         let pointsman = format!(
             "#!/bin/sh\nexec '{}' --socket '{}' \"$@\"\n",
             program.display(),
@@ -167,7 +165,7 @@ impl<'a> Pointsman<'a> {
             ("nft", NETFILTER),
             ("pointsman", &pointsman),
         ] {
-            let path = stand_ins.path().join(name);
+            let path = stand_ins.join(name);
             fs::write(&path, text).map_err(LabError::io(what))?;
             let executable = fs::Permissions::from_mode(0o755);
             fs::set_permissions(&path, executable).map_err(LabError::io(what))?;
@@ -189,7 +187,7 @@ impl Balancer for Pointsman<'_> {
 
     fn shell(&mut self, command: &str) -> Result<Output> {
         let path = std::env::var("PATH").unwrap_or_default();
-        let own = self.stand_ins.path().display();
+        let own = self.stand_ins.display();
         let mut shell = Command::new("sh");
         shell.args(["-c", command]);
         shell.env("PATH", format!("{own}:{path}"));
