@@ -5,4 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod ipvsadm;
+pub mod keepalived;
 pub mod marks;

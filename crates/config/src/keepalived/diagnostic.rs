@@ -1,0 +1,44 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+
+/// Something that a reader of keepalived.conf should know; prints as `FILE:LINE:COLUMN: TEXT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The file's name.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+    /// What, and what to do.
+    pub text: String,
+}
+
+/// How bad something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// It can be meant so.
+    Warning,
+    /// It can't.
+    Error,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            severity,
+            file,
+            line,
+            column,
+            text,
+        } = self;
+        let severity = match severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        write!(f, "{file}:{line}:{column}: {severity}: {text}")
+    }
+}
