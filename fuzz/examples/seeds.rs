@@ -112,5 +112,66 @@ fn main() -> std::io::Result<()> {
         let frames: Vec<Vec<u8>> = short.take(24).collect();
         std::fs::write(process.join(format!("seed-{seed}")), history(&frames))?;
     }
+    recordings()
+}
+
+/// Texts of the filter's recordings.
+fn recordings() -> std::io::Result<()> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/filter/tests/golden");
+    for (target, name, file) in [
+        (
+            "filter_ebtables",
+            "saved",
+            "clean-traffic/ebtables-save.txt",
+        ),
+        ("filter_ebtables", "listed", "svc-web/ebtables-nat-L.txt"),
+        ("filter_iptables", "mixed", "l4-mix/iptables-save.txt"),
+        (
+            "filter_nft",
+            "frames",
+            "no-ip-spoofing/libvirt12-nftables/nft-ruleset.json",
+        ),
+        ("filter_nwfilter", "binding", "clean-traffic/binding.xml"),
+        (
+            "filter_nwfilter",
+            "references",
+            "nova-nodhcp-listing/filters/nova-nodhcp-grizzly.xml",
+        ),
+    ] {
+        let text = std::fs::read(golden.join(file))?;
+        std::fs::write(folder(target)?.join(format!("seed-{name}")), text)?;
+    }
+    let rules = [
+        (
+            "frames",
+            "<ip srcipaddr='$IP[@1]' protocol='tcp' dstportstart='$A'/>",
+        ),
+        (
+            "arp",
+            "<arp opcode='Reply' match='no' arpsrcipaddr='10.9.0.0' arpsrcipmask='24'/>",
+        ),
+        (
+            "stp",
+            "<stp root-priority='1' root-priority-hi='9' root-address='2:0:0:0:0:1'/>",
+        ),
+        (
+            "tcp",
+            "<tcp srcipaddr='$IP' flags='SYN/SYN' state='NEW' connlimit-above='3'/>",
+        ),
+        (
+            "icmp",
+            "<icmpv6 type='134' code='0' srcipaddr='fe80::' srcipmask='10'/>",
+        ),
+    ];
+    for (name, rule) in rules {
+        let text = format!(
+            "<filter name='x' chain='root'><rule action='accept' direction='inout' \
+             priority='-3'>{rule}</rule></filter>"
+        );
+        std::fs::write(
+            folder("filter_nwfilter")?.join(format!("seed-{name}")),
+            text,
+        )?;
+    }
     Ok(())
 }

@@ -12,16 +12,98 @@ mod options;
 pub use list::read_list;
 pub(crate) use options::is_target_option;
 
-/// Reads either form: what begins with `Bridge table:` or `Bridge chain:` is a listing.
+/// Reads any form: what has `Bridge table:` or `Bridge chain:` is a listing, what has lines that begin
+/// with `ebtables` are commands.
 pub fn read(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
     let listing = text
         .lines()
         .any(|line| line.contains("Bridge chain:") || line.contains("Bridge table:"));
+    let commands = text.lines().any(|line| line.starts_with("ebtables "));
     if listing {
         read_list(file, text)
+    } else if commands {
+        read_commands(file, text)
     } else {
         read_save(file, text)
     }
+}
+
+/// Reads commands, as `ebtables -L --Lx` of the legacy tool prints them: `-N`, `-P` and `-A`.
+pub fn read_commands(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
+    within_limit(file, text)?;
+    let file: Arc<str> = file.into();
+    let mut ruleset = Ruleset::default();
+    for (at, line) in text.lines().enumerate() {
+        let all = words::split(&file, at as u32 + 1, line)?;
+        let Some(first) = all.first().filter(|word| !word.text.starts_with('#')) else {
+            continue;
+        };
+        let place = first.place.clone();
+        if !first.text.ends_with("ebtables") {
+            return Err(place.error(format!("`{}` is not `ebtables`", first.text)));
+        }
+        let mut rest: Vec<Word> = all[1..].to_vec();
+        rest.retain(|word| !word.is("--concurrent"));
+        let mut name = "filter".to_owned();
+        if rest.first().is_some_and(|word| word.is("-t")) && rest.len() > 1 {
+            name = rest.remove(1).text;
+            rest.remove(0);
+        }
+        let at = match ruleset.tables.iter().position(|table| table.name == name) {
+            Some(at) => at,
+            None => {
+                let mut table = new_table(&name, &place)?;
+                for hook in [
+                    "BROUTING",
+                    "PREROUTING",
+                    "INPUT",
+                    "FORWARD",
+                    "OUTPUT",
+                    "POSTROUTING",
+                ] {
+                    if base(&name, hook).is_some() {
+                        new_chain(&mut table, hook, End::Accept, &place)?;
+                    }
+                }
+                ruleset.tables.push(table);
+                ruleset.tables.len() - 1
+            }
+        };
+        let table = &mut ruleset.tables[at];
+        match rest.as_slice() {
+            [command, chain, options @ ..] if command.is("-N") => {
+                let policy = match options {
+                    [option, policy] if option.is("-P") => parsed(
+                        policy,
+                        "a policy; ACCEPT, DROP and RETURN are",
+                        end(&policy.text),
+                    )?,
+                    _ => End::Accept,
+                };
+                new_chain(table, &chain.text, policy, &chain.place)?;
+            }
+            [command, name, policy] if command.is("-P") => {
+                let end = parsed(
+                    policy,
+                    "a policy; ACCEPT, DROP and RETURN are",
+                    end(&policy.text),
+                )?;
+                let Some(chain) = table.chain_mut(&name.text) else {
+                    return Err(name
+                        .place
+                        .error(format!("no `-N {}` makes this chain", name.text)));
+                };
+                chain.end = end;
+            }
+            [command, ..] if command.is("-A") => append(table, &rest, None, &place)?,
+            _ => {
+                return Err(
+                    place.error("expected `-N CHAIN`, `-P CHAIN POLICY` or `-A CHAIN` and a rule")
+                );
+            }
+        }
+    }
+    Ok(ruleset)
 }
 
 /// Reads what `ebtables-save` prints, with or without counters.
@@ -288,6 +370,33 @@ mod tests {
         );
         let rule = read_rule("f", "-j somewhere --odd 3").unwrap();
         assert_eq!(rule.action, Action::Opaque("somewhere --odd 3".into()));
+    }
+
+    #[test]
+    fn commands_are_read() {
+        let text = "ebtables -t nat -N x -P RETURN\nebtables -t nat -P PREROUTING DROP\n\
+                    ebtables -t nat -A PREROUTING -i vnet0 -j x\n# no\n\
+                    ebtables --concurrent -t nat -A x -p ARP -j DROP\n";
+        let ruleset = read("f", text).unwrap();
+        let table = &ruleset.tables[0];
+        assert_eq!(table.chain("x").unwrap().end, End::Return);
+        assert_eq!(table.chain("x").unwrap().rules[0].action, Action::Drop);
+        assert_eq!(table.chain("PREROUTING").unwrap().end, End::Drop);
+        for (text, error) in [
+            (
+                "ebtables -t nat -A x -j DROP",
+                "f:1:20: no line `:x ...` declares this chain",
+            ),
+            (
+                "ebtables -t nat -P x DROP",
+                "f:1:20: no `-N x` makes this chain",
+            ),
+            ("ebtables -t nut -N x", "f:1:1: ebtables has no table `nut`"),
+            ("ebtables -X", "f:1:1: expected `-N CHAIN`"),
+        ] {
+            let found = read("f", text).unwrap_err().to_string();
+            assert!(found.starts_with(error), "{found}");
+        }
     }
 
     #[test]
