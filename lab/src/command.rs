@@ -38,6 +38,8 @@ pointsman-lab: network-namespace laboratories for a load balancer
                                  the kernel's IPVS did (NAME.tsv beside them, or in another folder)
                                  WHICH: pointsman, or kernel for ip_vs and ipvsadm
                                  --record writes recordings instead of comparing
+  generate [--first SEED] [--seeds N] DIR
+                                 write the scenarios of N seeds (default 10, from 1) to a folder
   serve --name NAME --port N     be a real server (in its namespace)
   decapsulate --interface I --tun NAME
                                  be the tunnel end of a real server (in its namespace)
@@ -258,6 +260,14 @@ fn dispatch(words: &mut Words, program: &Program) -> Result<()> {
             if count.failed > 0 {
                 return Err(LabError::Failed);
             }
+        }
+        "generate" => {
+            let (mut first, mut seeds) = (1_u64, 10_u64);
+            words.number("--first", &mut first)?;
+            words.number("--seeds", &mut seeds)?;
+            let folder = PathBuf::from(words.next("a folder")?);
+            words.end()?;
+            folder::generate(&folder, first..first.saturating_add(seeds))?;
         }
         "serve" => {
             let name = words.option("--name")?;

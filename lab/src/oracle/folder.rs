@@ -15,6 +15,7 @@ use crate::lab::Program;
 use crate::oracle::balancer::Kind;
 use crate::oracle::compare::{self, Deviation, compare};
 use crate::oracle::exceptions::{self, Exception};
+use crate::oracle::generate;
 use crate::oracle::recording::Recording;
 use crate::oracle::replay::replay;
 use crate::oracle::scenario::Scenario;
@@ -114,6 +115,18 @@ pub fn run(
         &format!("{} passed, {} failed", count.passed, count.failed),
     )?;
     Ok(count)
+}
+
+/// Writes the scenarios of these seeds to a folder.
+pub fn generate(folder: &Path, seeds: std::ops::Range<u64>) -> Result<()> {
+    let what = |path: &Path| format!("cannot write {}", path.display());
+    fs::create_dir_all(folder).map_err(LabError::io(what(folder)))?;
+    for seed in seeds {
+        let scenario = generate::scenario(seed);
+        let path = folder.join(format!("{}.json", scenario.name));
+        fs::write(&path, scenario.to_json()).map_err(LabError::io(what(&path)))?;
+    }
+    Ok(())
 }
 
 /// The scenario files of a folder, sorted; a file is itself.
