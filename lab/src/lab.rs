@@ -14,7 +14,7 @@ use crate::topology::{Kind, Options, Role, Topology, WirePort, check_tag};
 use crate::{cleanup, construction, decapsulate, namespace};
 
 /// How long links may take to have carrier.
-const LINK_LIMIT: Duration = Duration::from_secs(10);
+const LINK_LIMIT: Duration = Duration::from_secs(60);
 
 /// What `ip link set lo alias` of the switch begins with; the lab's description follows, so that
 /// another process can find out what it looks at, and nothing is left when it is gone.

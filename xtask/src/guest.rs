@@ -13,6 +13,7 @@ pub(crate) mod golden;
 mod initramfs;
 mod kernel;
 mod qemu;
+mod side_by_side;
 pub(crate) mod test;
 
 /// The Debian packages this needs on the host.

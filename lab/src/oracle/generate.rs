@@ -18,6 +18,8 @@ const SCHEDULERS: [&str; 13] = [
 const AFTER_RESETS: Duration = Duration::from_secs(13);
 /// The kernel adds its counters up every two seconds.
 const BEFORE_STATS: Duration = Duration::from_millis(2500);
+/// Real servers that a scenario may have: each is two devices and many sockets.
+const SERVERS: u64 = 5;
 /// Steps besides the setup.
 const STEPS: u64 = 40;
 
@@ -137,7 +139,7 @@ impl Story {
             }
             let how = self.how_to_balance(at);
             lines.push(format!("-A {}{how}", self.services[at].name));
-            for _ in 0..self.chance.between(1, 5) {
+            for _ in 0..self.chance.between(1, SERVERS) {
                 if let Some(line) = self.new_server(at) {
                     lines.push(line);
                 }
@@ -218,7 +220,7 @@ impl Story {
             'm' if self.chance.one_in(3) => 8080,
             _ => 80,
         };
-        let number = self.chance.between(1, site::SERVERS.into()) as u8;
+        let number = self.chance.between(1, SERVERS) as u8;
         let server = (number, port);
         if self.services[at].servers.contains(&server) {
             return None;

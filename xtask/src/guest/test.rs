@@ -1,4 +1,5 @@
-//! The loaded programs against the native director, under the oldest kernel supported.
+//! The loaded programs against the native director, and Pointsman against IPVS, under the oldest
+//! kernel supported.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -6,18 +7,31 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::side_by_side::{self, Seeds};
 use super::{GuestCommand, run};
 
 const PACKAGE: &str = "pointsman-datapath";
 const EXAMPLE: &str = "differential";
 
 const USAGE: &str = "\
-usage: cargo xtask guest-test [--packets N]
+usage: cargo xtask guest-test [--packets N] [--seeds N] [--first SEED]
 
 Loads the programs in the guest and compares them with the native director: N generated packets
 (default 20000) with room for every connection, and a quarter as many with a full table. The seed
 is printed; POINTSMAN_SEED repeats a run.
+
+Then runs the scenarios of N seeds (default 6), from SEED on (default 1), with the kernel's IPVS and
+with Pointsman, and compares what both did. A failing scenario is named after its seed.
+
+--packets 0 and --seeds 0 leave a part out.
 ";
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Options {
+    packets: u32,
+    seeds: Seeds,
+}
 
 /// The verb `guest-test`.
 pub(crate) fn main(args: Vec<String>) -> ExitCode {
@@ -25,14 +39,14 @@ pub(crate) fn main(args: Vec<String>) -> ExitCode {
         print!("{USAGE}");
         return ExitCode::SUCCESS;
     }
-    let packets = match parse(&args) {
-        Ok(packets) => packets,
+    let options = match parse(&args) {
+        Ok(options) => options,
         Err(error) => {
             eprintln!("xtask guest-test: {error:#}\n\n{USAGE}");
             return ExitCode::from(2);
         }
     };
-    match test(packets) {
+    match test(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask guest-test: {error:#}");
@@ -41,18 +55,48 @@ pub(crate) fn main(args: Vec<String>) -> ExitCode {
     }
 }
 
-fn parse(args: &[String]) -> Result<u32> {
-    match args {
-        [] => Ok(20_000),
-        [option, number] if option == "--packets" => match number.parse() {
-            Ok(number @ 4..) => Ok(number),
-            _ => bail!("--packets takes a number from 4, not `{number}`"),
+fn parse(args: &[String]) -> Result<Options> {
+    let mut options = Options {
+        packets: 20_000,
+        seeds: Seeds {
+            first: 1,
+            number: 6,
         },
-        [other, ..] => bail!("`{other}` is not an option with a value"),
+    };
+    let mut args = args.iter();
+    while let Some(option) = args.next() {
+        let value = args
+            .next()
+            .with_context(|| format!("`{option}` is not an option with a value"))?;
+        let number = || {
+            value
+                .parse::<u64>()
+                .with_context(|| format!("{option} takes a number, not `{value}`"))
+        };
+        match option.as_str() {
+            "--packets" => match value.parse() {
+                Ok(number @ (0 | 4..)) => options.packets = number,
+                _ => bail!("--packets takes 0 or a number from 4, not `{value}`"),
+            },
+            "--seeds" => options.seeds.number = number()?,
+            "--first" => options.seeds.first = number()?,
+            other => bail!("there is no option `{other}`"),
+        }
     }
+    Ok(options)
 }
 
-fn test(packets: u32) -> Result<()> {
+fn test(options: Options) -> Result<()> {
+    if options.packets > 0 {
+        differential(options.packets)?;
+    }
+    if options.seeds.number > 0 {
+        side_by_side::compare(options.seeds)?;
+    }
+    Ok(())
+}
+
+fn differential(packets: u32) -> Result<()> {
     let program = build()?;
     let mut command = GuestCommand::new("sh");
     command.args = vec![
@@ -107,12 +151,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_packets_is_read() {
+    fn numbers_are_read() {
         let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
-        assert_eq!(parse(&[]).unwrap(), 20_000);
-        assert_eq!(parse(&words("--packets 100")).unwrap(), 100);
+        assert_eq!(parse(&[]).unwrap().packets, 20_000);
+        assert_eq!(parse(&words("--packets 100")).unwrap().packets, 100);
+        let options = parse(&words("--first 7 --packets 0 --seeds 2")).unwrap();
+        let seeds = Seeds {
+            first: 7,
+            number: 2,
+        };
+        assert_eq!((options.packets, options.seeds), (0, seeds));
         assert!(parse(&words("--packets")).is_err());
-        assert!(parse(&words("--packets 0")).is_err());
+        assert!(parse(&words("--packets 3")).is_err());
+        assert!(parse(&words("--seeds few")).is_err());
         assert!(parse(&words("--rounds 3")).is_err());
     }
 }
