@@ -54,20 +54,12 @@ struct Service {
     exists: bool,
 }
 
-/// A connection that was opened and not ended.
-#[derive(Debug, Clone)]
-struct Open {
-    id: String,
-    flow: Flow,
-}
-
 struct Story {
     chance: Chance,
     steps: Vec<Step>,
     services: Vec<Service>,
-    open: Vec<Open>,
-    /// Ends of connections that are over, to be used again.
-    ended: Vec<Flow>,
+    /// Connections that were opened and not ended.
+    open: Vec<Flow>,
     sockets: Vec<Flow>,
     has_tcp: bool,
     count: u32,
@@ -80,7 +72,6 @@ impl Story {
             steps: Vec::new(),
             services: Vec::new(),
             open: Vec::new(),
-            ended: Vec::new(),
             sockets: Vec::new(),
             has_tcp: false,
             count: 0,
@@ -302,22 +293,17 @@ impl Story {
                 continue;
             }
             self.has_tcp = true;
-            let mut flow = self.fresh_flow(at);
-            if !self.ended.is_empty() && self.chance.one_in(6) {
-                let which = self.chance.below(self.ended.len() as u64) as usize;
-                let before = self.ended.remove(which);
-                flow.source = before.source;
-                flow.destination = before.destination;
-            }
-            self.open.push(Open {
-                id: flow.id.clone(),
-                flow: flow.clone(),
-            });
-            self.steps.push(Step::Open(flow));
+            let flow = self.fresh_flow(at);
+            self.opened(flow);
         }
     }
 
-    fn take_open(&mut self) -> Option<Open> {
+    fn opened(&mut self, flow: Flow) {
+        self.open.push(flow.clone());
+        self.steps.push(Step::Open(flow));
+    }
+
+    fn take_open(&mut self) -> Option<Flow> {
         if self.open.is_empty() {
             return None;
         }
@@ -329,20 +315,28 @@ impl Story {
         if !reset {
             if let Some(open) = self.take_open() {
                 self.steps.push(Step::Close(open.id));
-                self.ended.push(open.flow);
             }
             return;
         }
-        let mut any = false;
+        let mut ended = Vec::new();
         for _ in 0..self.chance.between(1, 5) {
             if let Some(open) = self.take_open() {
-                self.steps.push(Step::Reset(open.id));
-                any = true;
+                self.steps.push(Step::Reset(open.id.clone()));
+                ended.push(open);
             }
         }
-        if any {
-            self.steps.push(Step::Sleep(AFTER_RESETS));
+        if ended.is_empty() {
+            return;
         }
+        // The same ports again, while the connections before are remembered.
+        if self.chance.one_in(2) {
+            for mut flow in ended {
+                self.count += 1;
+                flow.id = format!("c{}", self.count);
+                self.opened(flow);
+            }
+        }
+        self.steps.push(Step::Sleep(AFTER_RESETS));
     }
 
     fn send(&mut self) {
