@@ -236,5 +236,5 @@ macro_rules! files {
 
 files! {
     acceptance connections daemons edits lists names order persistence refusals restore schedulers
-    sctp sip tunnels values
+    sctp sip tunnels unscheduled values
 }
