@@ -35,7 +35,7 @@ verbs:
   fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
   verdicts     judge recorded frames with libvirt's filters (`DIR...`)
   guest        run a program under Debian's 6.1 kernel in qemu (`guest --help`)
-  guest-test   the programs against the native director in that guest
+  guest-test   in that guest, the programs against the native director, Pointsman against IPVS
   golden       record anew what the real ipvsadm says, in that guest (`[NAME...]`)
   guest-cost   instructions per packet of kernel and XDP directors in that guest
 ";

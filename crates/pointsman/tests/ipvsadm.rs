@@ -168,6 +168,35 @@ fn what_is_saved_can_be_restored() {
 }
 
 #[test]
+fn a_port_that_is_not_used_is_warned_of() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    let _daemon = host.run(&[]);
+    host.ipvsadm("-A -t 10.9.0.100:80");
+    let said = host.call("ipvsadm -a -t 10.9.0.100:80 -r 10.9.0.2:10 -g");
+    let warning = "direct routing does not change ports, so port 80 is used";
+    assert!(said.err.starts_with("Warning: ") && said.err.contains(warning));
+    assert_eq!((said.code, said.out.as_str()), (0, ""));
+    let said = host.call_with(
+        "ipvsadm -R",
+        "-Z\n-a -t 10.9.0.100:80 -r 10.9.0.3:10 -i -w 1 --tun-type ipip\n",
+    );
+    let warning = "a tunnel does not change ports, so port 80 is used";
+    assert!(said.err.starts_with("Warning: line 2: ") && said.err.contains(warning));
+    assert_eq!((said.code, said.out.as_str()), (0, ""));
+    host.ipvsadm("-a -t 10.9.0.100:80 -r 10.9.0.4:10 -m");
+    let list = "\
+-A -t 10.9.0.100:80 -s wlc
+-a -t 10.9.0.100:80 -r 10.9.0.2:80 -g -w 1
+-a -t 10.9.0.100:80 -r 10.9.0.3:80 -i -w 1 --tun-type ipip
+-a -t 10.9.0.100:80 -r 10.9.0.4:10 -m -w 1
+";
+    assert_eq!(host.call("ipvsadm -Sn").out, list);
+}
+
+#[test]
 fn timeouts_are_set_and_shown() {
     if !can_run() {
         return;

@@ -27,10 +27,10 @@ echo 2 >/proc/sys/net/core/fb_tunnels_only_for_init_net
 ipvsadm -Ln >/dev/null
 "$0" lab generate --first "$1" --seeds "$2" /tmp/scenarios
 echo "kernel: $(uname -r), $(ipvsadm --version)"
-"$0" lab oracle --director kernel --jobs 2 --record /tmp/kernel /tmp/scenarios >/tmp/log ||
+"$0" lab oracle --director kernel --jobs 3 --record /tmp/kernel /tmp/scenarios >/tmp/log ||
     { cat /tmp/log; exit 1; }
 echo "Pointsman, compared with the kernel:"
-"$0" lab oracle --director pointsman --jobs 2 --slack 120 --recordings /tmp/kernel /tmp/scenarios
+"$0" lab oracle --director pointsman --jobs 3 --slack 120 --recordings /tmp/kernel /tmp/scenarios
 "#;
 
 /// Devices and tables that would load on demand; asked for by many at once, some would not get them.
