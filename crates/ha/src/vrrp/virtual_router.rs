@@ -235,7 +235,8 @@ impl VirtualRouter {
         Ok(())
     }
 
-    /// Does what is due.
+    /// Does what is due. Call it when nothing that was received is left to hand over: a timer that
+    /// ran out during a pause, but not long ago, looks like a master's silence.
     pub fn handle_timeout(&mut self, now: Duration) {
         if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) {
             let late = now - deadline > self.interval.max(LATE);
@@ -270,7 +271,8 @@ impl VirtualRouter {
         }
     }
 
-    /// Takes a new configuration and keeps what it is: only what differs changes.
+    /// Takes a new configuration and keeps what it is: only what differs changes. Another interface,
+    /// virtual router id or family makes another virtual router: stop this one and begin a new one.
     pub fn set_config(&mut self, config: RouterConfig, now: Duration) {
         let old = std::mem::replace(&mut self.config, config);
         let readings = self.config.trackers.iter().map(|tracker| {
