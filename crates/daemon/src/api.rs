@@ -5,6 +5,7 @@
 //! POST /v1/changes       a list of changes, in order; stops at the first refused one
 //!                        (?refusals=collect: goes on, and answers with all that were refused)
 //! GET  /v1/connections   connections, one JSON object a line
+//! GET  /v1/mark-rules    rules that make firewall marks
 //! GET  /v1/timeouts      timeouts of --set
 //! GET  /v1/settings      settings of net.ipv4.vs.*, with what they mean
 //! POST /v1/settings      {"name": value, ...}: sets all or none
@@ -37,7 +38,7 @@ use axum::{
 };
 use pointsman_director::{
     Action,
-    model::{Change, ServiceView, TimeoutsView},
+    model::{Change, MarkRuleView, ServiceView, TimeoutsView},
     setting::SettingError,
 };
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,7 @@ pub fn router<P: Plane>(shell: Arc<Shell<P>>) -> Router {
         .route("/v1/services", get(services::<P>))
         .route("/v1/changes", post(changes::<P>))
         .route("/v1/connections", get(connections::<P>))
+        .route("/v1/mark-rules", get(mark_rules::<P>))
         .route("/v1/timeouts", get(timeouts::<P>))
         .route("/v1/settings", get(settings::<P>).post(set::<P>))
         .route("/v1/verdicts", get(verdicts::<P>))
@@ -188,6 +190,10 @@ async fn connections<P: Plane>(State(shell): Shared<P>) -> Result<Response, ApiE
     spawn_blocking(move || lines::send_connections(&shell.balancer, &sender));
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((StatusCode::OK, kind, Body::new(body)).into_response())
+}
+
+async fn mark_rules<P: Plane>(State(shell): Shared<P>) -> Json<Vec<MarkRuleView>> {
+    Json(shell.balancer.mark_rules())
 }
 
 async fn timeouts<P: Plane>(State(shell): Shared<P>) -> Json<TimeoutsView> {

@@ -14,7 +14,7 @@ use std::{
 use pointsman_director::{
     Reason,
     control::{Director, HopRequest, MirrorError, address_words, sum},
-    model::{Change, ControlError, ServerView, ServiceView, TimeoutsView},
+    model::{Change, ControlError, MarkRuleView, ServerView, ServiceView, TimeoutsView},
     record::{ServerCounts, ServerRecord, Settings, server_flag, settings_flag},
     setting::{Setting, SettingError},
     tcp::state,
@@ -222,6 +222,20 @@ impl<P: Plane> Balancer<P> {
         timeouts(self.state().director.settings())
     }
 
+    /// The rules that make firewall marks.
+    pub fn mark_rules(&self) -> Vec<MarkRuleView> {
+        self.state().director.mark_rule_views()
+    }
+
+    /// Tells which interfaces exist, with their indices: mark rules that name them follow.
+    pub fn set_interfaces(&self, interfaces: HashMap<String, u32>) -> Result<(), MirrorError> {
+        let mut state = self.state();
+        let plane = self.plane();
+        state
+            .director
+            .set_interfaces(interfaces, &mut plane.mirror())
+    }
+
     /// How often each verdict was given.
     pub fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError> {
         self.plane().verdicts()
@@ -399,6 +413,7 @@ impl<P: Plane> Balancer<P> {
         SavedState {
             timeouts: Some(timeouts(state.director.settings())),
             settings: state.settings.given().clone(),
+            mark_rules: state.director.mark_rules().to_vec(),
             services: services.collect(),
             plane: None,
             ledger: state.director.ledger(),
@@ -457,9 +472,12 @@ impl<P: Plane> Balancer<P> {
     /// True when `address` is that of a virtual service.
     pub fn is_virtual(&self, address: IpAddr) -> bool {
         use pointsman_director::model::ServiceId;
-        self.state().director.services().any(|service| {
-            matches!(service.config().id, ServiceId::Address { address: of, .. } if of == address)
-        })
+        let state = self.state();
+        state.director.is_marked(address)
+            || state.director.services().any(|service| {
+                let id = &service.config().id;
+                matches!(id, ServiceId::Address { address: of, .. } if *of == address)
+            })
     }
 }
 

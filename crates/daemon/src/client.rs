@@ -14,7 +14,7 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use pointsman_director::model::{Change, ConnectionView, ServiceView, TimeoutsView};
+use pointsman_director::model::{Change, ConnectionView, MarkRuleView, ServiceView, TimeoutsView};
 use serde::de::DeserializeOwned;
 use tokio::{
     net::UnixStream,
@@ -85,6 +85,11 @@ impl Client {
     /// Virtual services with real servers.
     pub fn services(&mut self) -> Result<Vec<ServiceView>, ClientError> {
         self.get("/v1/services")
+    }
+
+    /// Rules that make firewall marks.
+    pub fn mark_rules(&mut self) -> Result<Vec<MarkRuleView>, ClientError> {
+        self.get("/v1/mark-rules")
     }
 
     /// Timeouts.

@@ -20,7 +20,7 @@ mod tests;
 
 use pointsman_director::{
     control::Ledger,
-    model::{Change, RealServer, TimeoutsView, VirtualService},
+    model::{Change, MarkRule, RealServer, TimeoutsView, VirtualService},
     setting::SettingValues,
 };
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,9 @@ pub struct SavedState {
     /// Settings given while the daemon ran.
     #[serde(default)]
     pub settings: Given,
+    /// Rules that make firewall marks.
+    #[serde(default)]
+    pub mark_rules: Vec<MarkRule>,
     /// Virtual services with their real servers.
     #[serde(default)]
     pub services: Vec<SavedService>,
@@ -149,6 +152,7 @@ impl SavedState {
     fn write(&self, out: &mut Vec<u8>) {
         put(out, "{\n\"timeouts\": ", &self.timeouts);
         put(out, ",\n\"settings\": ", &self.settings);
+        put(out, ",\n\"mark_rules\": ", &self.mark_rules);
         out.extend_from_slice(b",\n\"services\": [");
         for (at, service) in self.services.iter().enumerate() {
             put(out, if at == 0 { "\n" } else { ",\n" }, service);
@@ -241,6 +245,9 @@ impl SavedState {
             tcp_fin: timeouts.tcp_fin,
             udp: timeouts.udp,
         });
+        let rules = (!self.mark_rules.is_empty()).then(|| Change::SetMarkRules {
+            rules: self.mark_rules.clone(),
+        });
         let services = self.services.iter().flat_map(|saved| {
             let id = saved.service.id;
             let add = Change::AddService {
@@ -250,7 +257,7 @@ impl SavedState {
             let servers = servers.map(move |server| Change::AddServer { id, server });
             std::iter::once(add).chain(servers)
         });
-        timeouts.into_iter().chain(services)
+        timeouts.into_iter().chain(rules).chain(services)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pointsman_datapath::{HookChoice, Options};
 
-use crate::setting::SettingFlags;
+use crate::{mark::MarkVerb, setting::SettingFlags};
 
 /// A layer-4 load balancer for virtualised networks.
 #[derive(Debug, Parser)]
@@ -57,6 +57,13 @@ pub(crate) enum Verb {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Rules that make firewall marks, for services known by marks (`ipvsadm -f`)
+    #[command(long_about = crate::mark::LONG_ABOUT)]
+    Mark {
+        /// What to do
+        #[command(subcommand)]
+        verb: MarkVerb,
     },
     /// Show how the daemon is
     Status {

@@ -4,6 +4,7 @@
 
 mod cli;
 mod ipvsadm;
+mod mark;
 mod names;
 mod report;
 mod serve;
@@ -62,6 +63,7 @@ fn obey(cli: Cli) -> Result<ExitCode> {
             return Ok(pointsman_lab::command::main_behind(&["lab"], &arguments));
         }
         Verb::Setting { words, json } => return setting::obey(&socket, &words, json),
+        Verb::Mark { verb } => return mark::run(&socket, verb),
         Verb::Status { json } => report::status(&socket, json)?,
         Verb::Top { delay, once } => return top::run(&socket, delay, once),
         Verb::Verdicts { json } => report::verdicts(&socket, json)?,

@@ -105,7 +105,7 @@ pub(super) fn compile(mut chains: Vec<BaseChain>) -> Import {
             labels: &mut labels,
             hook_end: 0,
         };
-        walk.hook_end = walk.labels.new();
+        walk.hook_end = walk.labels.another();
         let end = walk.hook_end;
         walk.chain(&chain.rules, end, 0);
         let mut items = walk.items;
@@ -136,7 +136,7 @@ pub(super) fn compile(mut chains: Vec<BaseChain>) -> Import {
 struct Labels(usize);
 
 impl Labels {
-    fn new(&mut self) -> usize {
+    fn another(&mut self) -> usize {
         self.0 += 1;
         self.0
     }
@@ -209,7 +209,7 @@ impl Walk<'_> {
             }
         }
         let start = self.items.len();
-        let behind = self.labels.new();
+        let behind = self.labels.another();
         let Some(mut base) = self.conditions(conditions, behind) else {
             // It can't match.
             self.items.truncate(start);
@@ -241,14 +241,14 @@ impl Walk<'_> {
                         self.items.truncate(start);
                         return self.obstacle(rule, &format!("there is no chain {name}"), 0);
                     };
-                    let outside = self.labels.new();
+                    let outside = self.labels.another();
                     self.enter(base.clone(), outside);
                     if matches!(step, Step::Goto(_)) {
                         self.chain(&chain, end, depth + 1);
                         self.items.push(Item::Skip(every(), end));
                         self.items.push(Item::Label(outside));
                     } else {
-                        let inner = self.labels.new();
+                        let inner = self.labels.another();
                         self.chain(&chain, inner, depth + 1);
                         self.items.push(Item::Label(inner));
                         self.items.push(Item::Label(outside));
@@ -267,7 +267,7 @@ impl Walk<'_> {
         if base == (MarkRule { family, ..every() }) {
             return;
         }
-        let inside = self.labels.new();
+        let inside = self.labels.another();
         self.items.push(Item::Skip(base, inside));
         self.items.push(Item::Skip(every(), outside));
         self.items.push(Item::Label(inside));
@@ -300,7 +300,7 @@ impl Walk<'_> {
                 },
                 _ => {}
             }
-            let fine = self.labels.new();
+            let fine = self.labels.another();
             for field in fields {
                 let mut rule = every();
                 let _ = merge(&mut rule, field);

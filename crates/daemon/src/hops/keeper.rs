@@ -193,6 +193,12 @@ impl Keeper {
             report.incomplete = true;
             return report;
         }
+        let links = self.world.links.values();
+        let interfaces = links.map(|link| (link.name.clone(), link.index)).collect();
+        if let Err(error) = balancer.set_interfaces(interfaces) {
+            tracing::error!(%error, "can't write mark rules");
+            report.incomplete = true;
+        }
         let requests = balancer.hop_requests();
         let wanted: HashSet<IpAddr> = requests.iter().map(|request| request.address).collect();
         self.forget_routes(&stale, &wanted);

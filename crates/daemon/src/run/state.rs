@@ -85,6 +85,8 @@ impl Kept {
             Some(why) => {
                 // Nothing is attached yet: no packet has seen what goes again.
                 director.apply(&Change::Clear, &mut mirror)?;
+                let rules = Vec::new();
+                director.apply(&Change::SetMarkRules { rules }, &mut mirror)?;
                 for _ in 0..2 {
                     director.collect_removed(&mut mirror)?;
                 }

@@ -1,7 +1,8 @@
 use pointsman_director::{
     control::{ServerAccount, ServiceAccount},
     model::{
-        ForwardingMethod, Persistence, Protocol, SchedulerFlags, ServiceId, StatsView, TunnelType,
+        ForwardingMethod, MarkAction, MarkRule, Persistence, Protocol, SchedulerFlags, ServiceId,
+        StatsView, TunnelType,
     },
     setting::Setting,
 };
@@ -57,6 +58,10 @@ fn state() -> SavedState {
             udp: 7,
         }),
         settings: Given::from([(Setting::SloppyTcp, 1), (Setting::Amemthresh, 12)]),
+        mark_rules: vec![MarkRule {
+            interface: Some("eth0".to_owned()),
+            ..MarkRule::every(MarkAction::Set { value: 1, mask: 3 })
+        }],
         services: vec![service(80, 3), service(81, 0)],
         plane: Some(PlaneId {
             boot: "8d0e8a4e-6f3c-4b52-9d0b-2f9c9a5b7e11".to_owned(),

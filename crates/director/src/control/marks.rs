@@ -63,6 +63,9 @@ impl Director {
         interfaces: HashMap<String, u32>,
         mirror: &mut M,
     ) -> Result<(), MirrorError> {
+        if interfaces == self.marks.interfaces {
+            return Ok(());
+        }
         // What was written once fits: names change nothing about the number of records.
         if let Ok(records) = records(&self.marks.rules, &interfaces) {
             self.write_marks(records, mirror)?;
