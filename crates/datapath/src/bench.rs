@@ -16,10 +16,10 @@ use pointsman_director::{
     Reason,
     control::{Director, words_address},
     model::{
-        Change, ForwardingMethod, Protocol, RealServer, SchedulerFlags, ServiceId, TunnelType,
-        VirtualService,
+        Change, ForwardingMethod, MarkAction, MarkRule, PortRange, Prefix, Protocol, RealServer,
+        SchedulerFlags, ServiceId, TunnelType, VirtualService,
     },
-    record::{NextHop, Settings, hop_flag},
+    record::{NextHop, Settings, hop_flag, settings_flag},
 };
 use pointsman_wire::{Mac, build::Frame, tcp};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -71,6 +71,8 @@ struct Case {
     repeat: u32,
     /// Every turn begins a connection; the table is emptied between rounds.
     fresh: bool,
+    /// Mark rules that are looked at, of which none matches.
+    mark_rules: u32,
 }
 
 /// Times of one case, nanoseconds a packet.
@@ -204,7 +206,9 @@ impl Bench {
         let mut mirror = MapMirror::new(&self.maps, processors);
         let mut director = Director::new(options.capacity, Settings::DEFAULT);
         let refused = |error: &dyn std::error::Error| Error::Load(error.to_string());
-        for change in services(schedulers) {
+        let mut changes = services(schedulers);
+        changes.push(Change::SetMarkRules { rules: rules() });
+        for change in changes {
             director
                 .apply(&change, &mut mirror)
                 .map_err(|error| refused(&error))?;
@@ -244,6 +248,13 @@ impl Bench {
     fn prepare(&self, case: &Case) -> Result<(), Error> {
         let mut header = [0; 64];
         header.copy_from_slice(&case.frame[..64]);
+        let mut settings = self.maps.settings.get(0)?.unwrap_or_default();
+        settings.flags &= !settings_flag::MARKS;
+        if case.mark_rules != 0 {
+            settings.flags |= settings_flag::MARKS;
+        }
+        settings.mark_rules = settings.mark_rules >> 16 << 16 | case.mark_rules;
+        self.maps.settings.set(0, settings)?;
         self.state.set(
             0,
             BenchState {
@@ -365,6 +376,20 @@ fn service(port: u16, ipv6: bool) -> ServiceId {
     }
 }
 
+/// Rules that match no packet of the bench.
+fn rules() -> Vec<MarkRule> {
+    let rule = |number: u8| MarkRule {
+        destination: Some(Prefix {
+            address: IpAddr::from([10, 9, number, 0]),
+            length: 24,
+        }),
+        protocol: Some(Protocol::Tcp),
+        ports: vec![PortRange::of(80), PortRange::of(443)],
+        ..MarkRule::every(MarkAction::set(1))
+    };
+    (0..=u8::MAX).map(rule).collect()
+}
+
 /// Services by port: 80 + method for established flows, 1000 + scheduler for new ones.
 fn services(schedulers: bool) -> Vec<Change> {
     let mut changes = Vec::new();
@@ -473,6 +498,7 @@ fn case(name: &str, reason: Reason) -> Case {
         reason: Some(reason),
         repeat: 200_000,
         fresh: false,
+        mark_rules: 0,
     }
 }
 
@@ -494,6 +520,16 @@ fn cases() -> Vec<Case> {
             ..case("not a VIP, pass", Reason::NoService)
         },
     ];
+    for mark_rules in [16, 256] {
+        cases.push(Case {
+            frame: frame(false, 9, tcp::ACK),
+            mark_rules,
+            ..case(
+                &format!("not a VIP, pass, {mark_rules} mark rules"),
+                Reason::NoService,
+            )
+        });
+    }
     for ipv6 in [false, true] {
         for ((port, _), (name, reason)) in METHODS.into_iter().zip([
             ("direct", Reason::Direct),
