@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 
+use crate::oracle;
 use crate::setup::{self, Purpose};
 use crate::tally::Tally;
 use crate::workspace::{self, find, is_root, line_of, run, say};
@@ -39,7 +40,10 @@ pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
     // The programs first, which some tests start; the same set of packages builds nothing twice.
     let built = run(workspace::cargo().args(["test", "--no-run"]));
     match built {
-        Ok(()) => cargo_tests(&mut tally)?,
+        Ok(()) => {
+            cargo_tests(&mut tally)?;
+            oracle::count(&mut tally)?;
+        }
         Err(error) => tally.fail(format!("{error:#}")),
     }
     if !crate::has_verb("guest-test") {
