@@ -112,10 +112,11 @@ fn it_is_json_that_programs_can_read() {
 #[test]
 fn what_was_saved_becomes_changes_oldest_server_first() {
     let changes: Vec<Change> = state().changes().collect();
-    assert_eq!(changes.len(), 1 + 1 + 3 + 1);
+    assert_eq!(changes.len(), 1 + 1 + 1 + 3 + 1);
     assert!(matches!(changes[0], Change::SetTimeouts { udp: 7, .. }));
-    assert!(matches!(&changes[2], Change::AddServer { server, .. } if server.port == 0));
-    assert!(matches!(&changes[5], Change::AddService { service } if service.id == id(81)));
+    assert!(matches!(&changes[1], Change::SetMarkRules { rules } if rules.len() == 1));
+    assert!(matches!(&changes[3], Change::AddServer { server, .. } if server.port == 0));
+    assert!(matches!(&changes[6], Change::AddService { service } if service.id == id(81)));
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn what_is_wrong_is_said() {
             whole.replace(",\n\"crc32\"", ", \"crc32\""),
             "line 3 is not",
         ),
-        (format!("{whole}\n"), "line 16 is not"),
+        (format!("{whole}\n"), "line 17 is not"),
         (
             body("{\n\"marks\": 1}"),
             "unknown field `marks`, expected one of",
