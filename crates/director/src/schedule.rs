@@ -24,7 +24,7 @@ use crate::{
 
 macro_rules! schedulers {
     ($($name:ident = $number:literal, $text:literal;)*) => {
-        /// The schedulers of IPVS.
+        /// The schedulers of IPVS; the last one, `none`, is none.
         #[derive(Clone, Copy, PartialEq, Eq)]
         #[cfg_attr(feature = "std", derive(Debug, Hash, PartialOrd, Ord))]
         #[repr(u8)]
@@ -59,6 +59,7 @@ schedulers! {
     Overflow = 11, "ovf";
     MaglevHash = 12, "mh";
     PowerOfTwo = 13, "twos";
+    Nothing = 14, "none";
 }
 
 impl Scheduler {

@@ -2,7 +2,7 @@
 
 mod bench;
 
-use bench::{Bench, CLIENT6, VIP6, id, real, rs, rs6, syn_of, web};
+use bench::{Bench, CLIENT6, VIP6, id, real, rs, rs6, service, syn_of, web};
 use pointsman_director::{
     Reason,
     control::address_words,
@@ -331,4 +331,15 @@ fn source_tables_give_each_its_weight() {
     assert_eq!(table[..9], [0, 0, 0, 0, 0, 1, 1, 2, 0]);
     assert_eq!(source_table(&[0, 3])[..5], [0, 1, 1, 1, 0]);
     assert!(source_table(&[]).is_empty());
+}
+
+#[test]
+fn none_takes_no_connection() {
+    let mut bench = Bench::balanced("none", &[1, 1]);
+    assert_eq!(bench.picks(1, 2), "--");
+    let service = service(web(), "rr");
+    bench
+        .apply(&Change::EditService { service })
+        .expect("the edit is valid");
+    assert_eq!(bench.picks(1, 2), "21");
 }
