@@ -20,7 +20,7 @@ Loads the programs in the guest and compares them with the native director: N ge
 (default 20000) with room for every connection, and a quarter as many with a full table. The seed
 is printed; POINTSMAN_SEED repeats a run.
 
-Then runs the scenarios of N seeds (default 2), from SEED on (default 1), with the kernel's IPVS and
+Then runs the scenarios of N seeds (default 6), from SEED on (default 1), with the kernel's IPVS and
 with Pointsman, and compares what both did. A failing scenario is named after its seed.
 
 --packets 0 and --seeds 0 leave a part out.
@@ -60,7 +60,7 @@ fn parse(args: &[String]) -> Result<Options> {
         packets: 20_000,
         seeds: Seeds {
             first: 1,
-            number: 2,
+            number: 6,
         },
     };
     let mut args = args.iter();
@@ -158,7 +158,7 @@ mod tests {
         let options = parse(&words("--first 7 --packets 0 --seeds 2")).unwrap();
         let seeds = Seeds {
             first: 7,
-            number: 2,
+            number: 6,
         };
         assert_eq!((options.packets, options.seeds), (0, seeds));
         assert!(parse(&words("--packets")).is_err());
