@@ -155,7 +155,7 @@ mod tests {
         let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
         assert_eq!(parse(&[]).unwrap().packets, 20_000);
         assert_eq!(parse(&words("--packets 100")).unwrap().packets, 100);
-        let options = parse(&words("--first 7 --packets 0 --seeds 2")).unwrap();
+        let options = parse(&words("--first 7 --packets 0 --seeds 6")).unwrap();
         let seeds = Seeds {
             first: 7,
             number: 6,
