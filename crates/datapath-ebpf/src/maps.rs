@@ -1,5 +1,7 @@
 //! The maps. Sizes here are the smallest that work; the loader sets the real ones.
 
+use core::cell::UnsafeCell;
+
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
@@ -92,6 +94,23 @@ pub static TICK: Global<u64> = Global::new(4_000_000);
 #[unsafe(no_mangle)]
 pub static TESTING: Global<u32> = Global::new(0);
 
+/// A word that the verifier knows nothing about: unlike a [`Global`], which lies in a frozen map, it
+/// could be written.
+#[repr(transparent)]
+pub struct Unknown(UnsafeCell<u32>);
+
+// SAFETY: nobody writes it.
+unsafe impl Sync for Unknown {}
+
+impl Unknown {
+    /// Its value.
+    #[inline(always)]
+    pub fn load(&self) -> u32 {
+        // SAFETY: valid and aligned; volatile, so that the compiler knows nothing about it either.
+        unsafe { self.0.get().read_volatile() }
+    }
+}
+
 /// Zero, but only at run time.
 #[unsafe(no_mangle)]
-pub static ZERO: Global<u32> = Global::new(0);
+pub static ZERO: Unknown = Unknown(UnsafeCell::new(0));
