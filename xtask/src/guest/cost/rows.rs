@@ -124,7 +124,7 @@ pub(crate) fn pointsman_rows(program: &str) -> Vec<Row> {
     let setup = |method: &str| {
         format!(
             "log=$(mktemp)
-             '{program}' run -i $INPUT --hook xdp >$log 2>&1 </dev/null &
+             '{program}' run --no-state -i $INPUT --hook xdp >$log 2>&1 </dev/null &
              tries=0
              until grep -q ^ready: $log; do
                  tries=$((tries + 1))
