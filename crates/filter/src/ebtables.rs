@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::append;
 use crate::diagnostic::{Diagnostic, Place, within_limit};
-use crate::model::{Base, Chain, End, Engine, Family, Hook, Origin, Rule, Ruleset, Table};
+use crate::model::{Base, Chain, End, Engine, Family, Hook, Rule, Ruleset, Table};
 use crate::words::{self, Cursor, Word, parsed};
 
 mod list;
@@ -179,24 +180,7 @@ fn append(
     packets: Option<u64>,
     place: &Place,
 ) -> Result<(), Diagnostic> {
-    let [append, name, rest @ ..] = words else {
-        return Err(place.error("expected `-A CHAIN` and a rule"));
-    };
-    if !append.is("-A") && !append.is("--append") {
-        return Err(append
-            .place
-            .error(format!("`{}` is not `-A`, nor `*` or `:`", append.text)));
-    }
-    let Some(chain) = table.chain_mut(&name.text) else {
-        return Err(name
-            .place
-            .error(format!("no line `:{} ...` declares this chain", name.text)));
-    };
-    let mut rule = options::rule(rest)?;
-    rule.packets = packets.or(rule.packets);
-    rule.origin = Origin::Text(append.place.clone());
-    chain.rules.push(rule);
-    Ok(())
+    append::rule(table, words, packets, place, options::rule)
 }
 
 fn end(policy: &str) -> Option<End> {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::append;
 use crate::diagnostic::{Diagnostic, Place, within_limit};
-use crate::model::{Action, Base, Chain, End, Engine, Family, Hook, Origin, Rule, Ruleset, Table};
+use crate::model::{Action, Base, Chain, End, Engine, Family, Hook, Rule, Ruleset, Table};
 use crate::words::{self, Cursor, Word, parsed};
 
 mod options;
@@ -111,24 +112,9 @@ fn append(
         packets = count.split(':').next().and_then(|text| text.parse().ok());
         words.remove(0);
     }
-    let [append, name, rest @ ..] = words.as_slice() else {
-        return Err(place.error("expected `-A CHAIN` and a rule"));
-    };
-    if !append.is("-A") && !append.is("--append") {
-        return Err(append
-            .place
-            .error(format!("`{}` is not `-A`, nor `*` or `:`", append.text)));
-    }
-    let Some(chain) = table.chain_mut(&name.text) else {
-        return Err(name
-            .place
-            .error(format!("no line `:{} ...` declares this chain", name.text)));
-    };
-    let mut rule = options::rule(version, rest)?;
-    rule.packets = packets.or(rule.packets);
-    rule.origin = Origin::Text(append.place.clone());
-    chain.rules.push(rule);
-    Ok(())
+    append::rule(table, &words, packets, place, |rest| {
+        options::rule(version, rest)
+    })
 }
 
 /// Targets that are not chains of the table are extensions that nobody knows here.

@@ -9,6 +9,7 @@
 //! The crate is pure: it opens no file, socket or clock.
 #![forbid(unsafe_code)]
 
+mod append;
 pub mod connection;
 pub mod diagnostic;
 pub mod ebtables;

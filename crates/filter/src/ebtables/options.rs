@@ -1,9 +1,10 @@
 //! Options of an ebtables rule, as tests.
 
 use crate::address;
+use crate::append;
 use crate::diagnostic::Diagnostic;
 use crate::field::{Field, Start};
-use crate::model::{Action, BehindTag, Effect, Origin, Rule};
+use crate::model::{Action, BehindTag, Effect, Rule};
 use crate::names;
 use crate::test::{Interface, Test};
 use crate::words::{self, Cursor, Word, parsed, range};
@@ -11,20 +12,7 @@ use crate::words::{self, Cursor, Word, parsed, range};
 /// Reads a rule from its words.
 pub(super) fn rule(words: &[Word]) -> Result<Rule, Diagnostic> {
     let mut cursor = Cursor::new(words);
-    let mut rule = Rule {
-        tests: Vec::new(),
-        effects: Vec::new(),
-        action: Action::Continue,
-        text: String::new(),
-        origin: Origin::Text(
-            words
-                .first()
-                .map(|word| word.place.clone())
-                .unwrap_or_default(),
-        ),
-        behind_tag: BehindTag::Hidden,
-        packets: None,
-    };
+    let mut rule = append::blank(words, BehindTag::Hidden);
     let mut shown = Vec::new();
     loop {
         let start = cursor.at();

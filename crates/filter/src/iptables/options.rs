@@ -1,7 +1,8 @@
 //! Options of an iptables rule, as tests.
 
-use super::{Cursor, Origin, Version, Word, parsed, words};
+use super::{Cursor, Version, Word, parsed, words};
 use crate::address;
+use crate::append;
 use crate::connection::State;
 use crate::diagnostic::Diagnostic;
 use crate::field::{Field, ones};
@@ -96,20 +97,7 @@ const NEUTRAL: &[&str] = &[
 /// Reads a rule from its words.
 pub(super) fn rule(version: Version, words: &[Word]) -> Result<Rule, Diagnostic> {
     let mut cursor = Cursor::new(words);
-    let mut rule = Rule {
-        tests: Vec::new(),
-        effects: Vec::new(),
-        action: Action::Continue,
-        text: String::new(),
-        origin: Origin::Text(
-            words
-                .first()
-                .map(|word| word.place.clone())
-                .unwrap_or_default(),
-        ),
-        behind_tag: BehindTag::Seen,
-        packets: None,
-    };
+    let mut rule = append::blank(words, BehindTag::Seen);
     let mut shown = Vec::new();
     loop {
         let start = cursor.at();
