@@ -33,12 +33,21 @@ pub struct Choice {
 
 /// [`choose`] as a result.
 #[inline(always)]
-pub fn outcome(number: u32) -> Result<(), Reason> {
+pub fn outcome(number: u32, s: &Scratch) -> Result<(), Reason> {
     if number == 0 {
         return Ok(());
     }
     // What no reason has can't come from there; the kernel gets such a packet.
-    Err(Reason::from_number((number - 1) as u8).unwrap_or(Reason::NoService))
+    let reason = Reason::from_number((number - 1) as u8).unwrap_or(Reason::NoService);
+    // What may be a data connection may be another program's, too, and is refused by nobody here.
+    let refused = reason == Reason::NoDestination;
+    Err(
+        if refused && service::is_ftp_data(&s.wanted, &s.headers.flow) {
+            Reason::NoService
+        } else {
+            reason
+        },
+    )
 }
 
 /// Decides about the packet in `s`, which no connection knows, and adds the connection that it
@@ -72,11 +81,7 @@ fn decide<T: Tables, E: Env>(tables: &T, env: &E, s: &mut Scratch, now: u64) -> 
         env.schedule(tables, service, s)
     };
     if index == NONE {
-        return Err(if by == By::Ftp {
-            Reason::NoService
-        } else {
-            Reason::NoDestination
-        });
+        return Err(Reason::NoDestination);
     }
     let server = tables.server(index).ok_or(Reason::NoDestination)?;
     if stateless && server.method == method::MASQUERADE {

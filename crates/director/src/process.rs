@@ -261,7 +261,7 @@ fn begin<F: Frame, T: Tables, E: Env>(
     } else {
         0
     };
-    attempt!(begin::outcome(env.choose(tables, s, now)));
+    attempt!(begin::outcome(env.choose(tables, s, now), s));
     let Choice {
         server: index,
         port,

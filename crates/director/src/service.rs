@@ -50,6 +50,13 @@ pub struct Found<'a> {
     pub by: By,
 }
 
+/// True when `key`, by which [`find`] found a service, is that of FTP's service and the packet is not
+/// for its port.
+#[inline(always)]
+pub fn is_ftp_data(key: &ServiceKey, flow: &FlowKey) -> bool {
+    key.port == FTP_PORT.to_be() && flow.destination_port != key.port
+}
+
 /// The virtual service of a client's packet: by mark, by exact port, FTP's, then for every port.
 /// `key` is room for the keys looked up.
 #[inline(always)]

@@ -276,6 +276,22 @@ fn ftp_data_follows_its_control_connection() {
 }
 
 #[test]
+fn without_a_server_ftp_data_is_left_to_the_kernel() {
+    let ftp = id(Protocol::Tcp, VIP, 21);
+    let mut bench = Bench::new();
+    stick(&mut bench, ftp, 60, Ipv4Addr::BROADCAST, 32);
+    // The service's own port is refused; what may be another program's port is not ours to refuse.
+    for (port, reason) in [
+        (21, Reason::NoDestination),
+        (20, Reason::NoService),
+        (50_000, Reason::NoService),
+    ] {
+        assert_eq!(bench.reason(&to(client(1), 1000, port, SYN)), reason);
+    }
+    assert!(templates(&bench).is_empty());
+}
+
+#[test]
 fn a_template_survives_weight_0_unless_quiescent_ones_expire() {
     for expire in [false, true] {
         let mut bench = sticky(60, DIRECT, 80);
