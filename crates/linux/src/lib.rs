@@ -11,6 +11,7 @@ pub mod netns;
 pub mod offload;
 pub mod packet;
 pub mod pcapng;
+pub mod raw_ip;
 pub mod sysctl;
 
 mod deadline;

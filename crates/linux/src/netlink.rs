@@ -17,7 +17,7 @@ mod monitor;
 mod neighbour;
 mod route;
 
-pub use address::Address;
+pub use address::{Address, NewAddress};
 pub use link::Link;
 pub use monitor::{Event, Monitor};
 pub use neighbour::{Neighbour, NeighbourAdded, nud};
