@@ -5,7 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pointsman_datapath::{HookChoice, Options};
 
-use crate::{mark::MarkVerb, setting::SettingFlags};
+use crate::{mark::MarkVerb, nwfilter::NwfilterVerb, setting::SettingFlags};
 
 /// A layer-4 load balancer for virtualised networks.
 #[derive(Debug, Parser)]
@@ -64,6 +64,13 @@ pub(crate) enum Verb {
         /// What to do
         #[command(subcommand)]
         verb: MarkVerb,
+    },
+    /// What the packet filters at a guest's port let through, and why
+    #[command(long_about = crate::nwfilter::LONG_ABOUT)]
+    Nwfilter {
+        /// What to do
+        #[command(subcommand)]
+        verb: NwfilterVerb,
     },
     /// Show how the daemon is
     Status {

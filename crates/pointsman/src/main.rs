@@ -6,6 +6,7 @@ mod cli;
 mod ipvsadm;
 mod mark;
 mod names;
+mod nwfilter;
 mod report;
 mod serve;
 mod setting;
@@ -64,6 +65,7 @@ fn obey(cli: Cli) -> Result<ExitCode> {
         }
         Verb::Setting { words, json } => return setting::obey(&socket, &words, json),
         Verb::Mark { verb } => return mark::run(&socket, verb),
+        Verb::Nwfilter { verb } => return Ok(nwfilter::run(verb)),
         Verb::Status { json } => report::status(&socket, json)?,
         Verb::Top { delay, once } => return top::run(&socket, delay, once),
         Verb::Verdicts { json } => report::verdicts(&socket, json)?,
