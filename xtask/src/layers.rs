@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
         "pointsman-datapath-ebpf",
         "xtask",
     ],
-    &["pointsman-datapath"],
+    &["pointsman-datapath", "pointsman-path"],
     &["pointsman-daemon"],
     &["pointsman-lab"],
     &["pointsman"],
@@ -27,6 +27,7 @@ const PURE: &[&str] = &[
     "pointsman-filter",
     "pointsman-ha",
     "pointsman-config",
+    "pointsman-path",
 ];
 
 /// What a pure crate does not depend on, by any way.

@@ -1,0 +1,18 @@
+//! The doctor's reasoning: what was read of hosts, what is wrong in it, and how it is mended.
+//!
+//! A [`snapshot::Snapshot`] is what was read of one host, guest or network namespace; a
+//! [`bundle::Bundle`] holds those of several. Faults have names in the [`catalogue`]; a
+//! [`finding::Finding`] says that one is there, why, and what mends it.
+//!
+//! The crate is pure: it opens no file, socket or clock and runs no program. [`question`] says which
+//! programs to ask, [`reading`] makes a snapshot of their answers.
+#![forbid(unsafe_code)]
+
+pub mod bundle;
+pub mod catalogue;
+pub mod finding;
+pub mod question;
+pub mod reading;
+pub mod snapshot;
+
+mod json;

@@ -1,0 +1,330 @@
+//! Makes a snapshot of programs' answers.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::json;
+use crate::question::{Answer, Outcome, Subject};
+use crate::snapshot::{
+    Balancer, ForwardingEntry, Gap, Link, Neighbour, Origin, Part, PortVlans, Route, RoutingRule,
+    SCHEMA, SavedRules, Service, Snapshot, Socket,
+};
+
+/// How many tracked connections are kept.
+const CONNECTIONS: usize = 4096;
+
+/// What programs do not tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    /// What the node is called; the host's own name when not told.
+    pub node: Option<String>,
+    /// How it was reached.
+    pub origin: Origin,
+    /// When, milliseconds since 1970.
+    pub taken: u64,
+    /// Name and version of this program.
+    pub tool: String,
+}
+
+/// Makes a snapshot of all answers of both rounds.
+pub fn read(about: &About, answers: &[Answer]) -> Snapshot {
+    let mut snapshot = Snapshot {
+        schema: SCHEMA.to_owned(),
+        tool: about.tool.clone(),
+        node: about.node.clone().unwrap_or_default(),
+        origin: about.origin.clone(),
+        taken: about.taken,
+        ..Snapshot::default()
+    };
+    for answer in answers {
+        let Some(part) = answer.subject.part() else {
+            continue;
+        };
+        let because = match &answer.outcome {
+            Outcome::Failed { because } => Some(because.clone()),
+            Outcome::Ended {
+                code,
+                output,
+                complaint,
+            } => {
+                // grep ends with 2 when one of its files could not be read, pgrep with 1 for none.
+                if *code != 0 && output.is_empty() && !answer.subject.may_be_missing() {
+                    let said = complaint.trim();
+                    Some(format!("ended with {code}: {said}"))
+                } else {
+                    let text = String::from_utf8_lossy(output);
+                    take(&mut snapshot, answer, &text).err()
+                }
+            }
+        };
+        match because {
+            None => {
+                snapshot.parts.insert(part);
+            }
+            Some(because) => snapshot.gaps.push(Gap {
+                part,
+                command: answer.command.join(" "),
+                because,
+            }),
+        }
+    }
+    // Half of a part is not the part.
+    for gap in &snapshot.gaps {
+        snapshot.parts.remove(&gap.part);
+    }
+    infer_rules(&mut snapshot);
+    snapshot
+}
+
+/// No program was asked for rules where there are no tables: that is known, too.
+fn infer_rules(snapshot: &mut Snapshot) {
+    if !snapshot.has(Part::Nft) {
+        return;
+    }
+    for part in [Part::Iptables, Part::Ip6tables, Part::Ebtables] {
+        if !snapshot.gaps.iter().any(|gap| gap.part == part) {
+            snapshot.parts.insert(part);
+        }
+    }
+}
+
+fn take(snapshot: &mut Snapshot, answer: &Answer, text: &str) -> Result<(), String> {
+    match answer.subject {
+        Subject::Kernel => {
+            // `uname -s -n -r`
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let [system, host, release] = words[..] else {
+                return Err("not what uname prints".to_owned());
+            };
+            snapshot.kernel = Some(format!("{system} {release}"));
+            if snapshot.node.is_empty() {
+                snapshot.node = host.to_owned();
+            }
+        }
+        Subject::Links => snapshot.links = members(text, Link::read)?,
+        Subject::Routes4 => snapshot
+            .routes
+            .extend(members(text, |value| Route::read(value, false))?),
+        Subject::Routes6 => snapshot
+            .routes
+            .extend(members(text, |value| Route::read(value, true))?),
+        Subject::RoutingRules4 => {
+            let rules = members(text, |value| RoutingRule::read(value, false))?;
+            snapshot.routing_rules.extend(rules);
+        }
+        Subject::RoutingRules6 => {
+            let rules = members(text, |value| RoutingRule::read(value, true))?;
+            snapshot.routing_rules.extend(rules);
+        }
+        Subject::Neighbours => snapshot.neighbours = members(text, Neighbour::read)?,
+        Subject::Forwarding => snapshot.forwarding = members(text, ForwardingEntry::read)?,
+        Subject::Vlans => snapshot.vlans = members(text, PortVlans::read)?,
+        Subject::Namespaces => {
+            let named = |value: &Value| {
+                let number = value.get("nsid")?.as_i64()?;
+                Some((number, json::text(value, "name")?))
+            };
+            snapshot.namespaces = members(text, named)?.into_iter().collect();
+        }
+        Subject::Sysctls => snapshot.sysctls = sysctls(text),
+        Subject::Offloads => snapshot.offloads = members(text, offloads)?.into_iter().collect(),
+        Subject::Nft => {
+            snapshot.rules.nft =
+                Some(serde_json::from_str(text).map_err(|error| error.to_string())?);
+        }
+        Subject::Iptables | Subject::LegacyIptables => {
+            snapshot.rules.iptables.push(saved(answer, text)?);
+        }
+        Subject::Ip6tables | Subject::LegacyIp6tables => {
+            snapshot.rules.ip6tables.push(saved(answer, text)?);
+        }
+        Subject::Ebtables | Subject::LegacyEbtables => {
+            snapshot.rules.ebtables.push(saved(answer, text)?);
+        }
+        Subject::Connections => {
+            let lines = text.lines().take(CONNECTIONS).map(str::to_owned);
+            snapshot.connections = lines.collect();
+        }
+        Subject::Sockets => {
+            snapshot.sockets = text.lines().filter_map(Socket::read).collect();
+        }
+        Subject::Counters => snapshot.counters = counters(text),
+        Subject::Ipvs => snapshot.services.extend(Service::read_proc(text)?),
+        Subject::Pointsman => {
+            let services = Service::read_saved(Balancer::Pointsman, text)?;
+            snapshot.services.extend(services);
+        }
+        Subject::Domain => snapshot.domains.push(text.to_owned()),
+        Subject::Filter => snapshot.network_filters.push(text.to_owned()),
+        Subject::Binding => snapshot.filter_bindings.push(text.to_owned()),
+        Subject::KubeProxy => {
+            // A process number comes first.
+            let lines = text.lines().filter_map(|line| line.split_once(' '));
+            snapshot.kube_proxy = lines.map(|(_, words)| words.to_owned()).collect();
+        }
+        Subject::LegacyTables4
+        | Subject::LegacyTables6
+        | Subject::Modules
+        | Subject::UnixSockets
+        | Subject::DomainNames
+        | Subject::FilterNames
+        | Subject::BindingNames => {}
+    }
+    Ok(())
+}
+
+/// The members of an array that can be read; iproute2 prints nothing, or an empty object, for none.
+fn members<T>(text: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>, String> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let array = value.as_array().ok_or("no array of JSON")?;
+    Ok(array.iter().filter_map(read).collect())
+}
+
+/// Lines `/proc/sys/net/ipv4/ip_forward:1` of grep. No name of a parameter has a colon.
+fn sysctls(text: &str) -> BTreeMap<String, String> {
+    let lines = text.lines().filter_map(|line| {
+        let (path, value) = line.strip_prefix("/proc/sys/")?.split_once(':')?;
+        Some((path.to_owned(), value.trim().to_owned()))
+    });
+    lines.collect()
+}
+
+/// One link of `ethtool --json --show-features`.
+fn offloads(value: &Value) -> Option<(String, BTreeMap<String, bool>)> {
+    let name = json::text(value, "ifname")?;
+    let features = value
+        .as_object()?
+        .iter()
+        .filter_map(|(feature, state)| Some((feature.clone(), state.get("active")?.as_bool()?)));
+    // Hundreds of names that matter to nobody here.
+    let wanted = features.filter(|(feature, _)| {
+        !feature.contains("vlan-") && !feature.contains("macsec") && !feature.contains("esp-")
+    });
+    Some((name, wanted.collect()))
+}
+
+fn saved(answer: &Answer, text: &str) -> Result<SavedRules, String> {
+    let mut program = answer.command.first().cloned().unwrap_or_default();
+    let is_nft = text
+        .lines()
+        .next()
+        .is_some_and(|line| line.contains("nf_tables"));
+    let wants_legacy = matches!(
+        answer.subject,
+        Subject::LegacyIptables | Subject::LegacyIp6tables | Subject::LegacyEbtables
+    );
+    if wants_legacy && is_nft {
+        return Err("the program that is there lists the tables of nftables only".to_owned());
+    }
+    if wants_legacy && !program.contains("legacy") {
+        program += " (legacy)";
+    }
+    Ok(SavedRules {
+        program,
+        text: text.to_owned(),
+    })
+}
+
+/// Pairs of lines `Group: name...` and `Group: number...`.
+fn counters(text: &str) -> BTreeMap<String, u64> {
+    let mut counters = BTreeMap::new();
+    let mut lines = text.lines();
+    while let (Some(names), Some(numbers)) = (lines.next(), lines.next()) {
+        let (Some((group, names)), Some((same, numbers))) =
+            (names.split_once(':'), numbers.split_once(':'))
+        else {
+            continue;
+        };
+        if group != same {
+            continue;
+        }
+        let pairs = names.split_whitespace().zip(numbers.split_whitespace());
+        for (name, number) in pairs {
+            if let Ok(number) = number.parse() {
+                counters.insert(format!("{group}{name}"), number);
+            }
+        }
+    }
+    counters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(subject: Subject, code: i32, output: &str) -> Answer {
+        Answer {
+            subject,
+            command: vec!["x".to_owned()],
+            outcome: Outcome::Ended {
+                code,
+                output: output.into(),
+                complaint: "no such thing\n".to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_part_is_there_or_its_gap_is() {
+        let answers = [
+            ended(Subject::Kernel, 0, "Linux n1 6.1.0\n"),
+            ended(Subject::Routes4, 0, "[]"),
+            ended(Subject::Routes6, 1, ""),
+            ended(Subject::Neighbours, 0, "[{]"),
+            ended(Subject::Ipvs, 1, ""),
+            ended(Subject::KubeProxy, 1, ""),
+            Answer {
+                subject: Subject::Offloads,
+                command: vec!["ethtool".to_owned()],
+                outcome: Outcome::Failed {
+                    because: "there is no program ethtool".to_owned(),
+                },
+            },
+        ];
+        let snapshot = read(&About::default(), &answers);
+        assert_eq!(snapshot.node, "n1");
+        let has: Vec<_> = snapshot.parts.iter().copied().collect();
+        assert_eq!(has, [Part::Kernel, Part::Ipvs, Part::KubeProxy]);
+        let because: Vec<_> = snapshot
+            .gaps
+            .iter()
+            .map(|gap| (gap.part, gap.because.as_str()))
+            .collect();
+        assert_eq!(because[0], (Part::Routes, "ended with 1: no such thing"));
+        assert_eq!(because[1].0, Part::Neighbours);
+        assert_eq!(because[2], (Part::Offloads, "there is no program ethtool"));
+    }
+
+    #[test]
+    fn parameters_of_links_with_dots_keep_their_names() {
+        let text =
+            "/proc/sys/net/ipv4/conf/eth0.7/rp_filter:2\n/proc/sys/net/ipv4/ip_forward:1\njunk\n";
+        let snapshot = read(&About::default(), &[ended(Subject::Sysctls, 2, text)]);
+        assert_eq!(snapshot.number("net/ipv4/conf/eth0.7/rp_filter"), Some(2));
+        assert_eq!(snapshot.number("net/ipv4/ip_forward"), Some(1));
+        assert_eq!(snapshot.greater("eth0.7", "rp_filter"), None);
+    }
+
+    #[test]
+    fn counters_have_the_names_of_nstat() {
+        let text = "Ip: Forwarding InReceives\nIp: 1 24\nTcpExt: ListenDrops\nTcpExt: 3\n";
+        let counters = counters(text);
+        assert_eq!(counters["TcpExtListenDrops"], 3);
+        assert_eq!(counters["IpInReceives"], 24);
+    }
+
+    #[test]
+    fn a_program_of_nftables_does_not_speak_for_older_tables() {
+        let text = "# Generated by iptables-save v1.8.9 (nf_tables)\n*nat\nCOMMIT\n";
+        let snapshot = read(
+            &About::default(),
+            &[ended(Subject::LegacyIptables, 0, text)],
+        );
+        assert!(snapshot.rules.iptables.is_empty());
+        assert_eq!(snapshot.gaps.len(), 1);
+    }
+}
