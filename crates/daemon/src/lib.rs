@@ -6,6 +6,7 @@
 pub mod answers;
 pub mod api;
 pub mod balancer;
+pub mod child;
 pub mod client;
 pub mod config;
 pub mod connections;
@@ -19,6 +20,7 @@ pub mod settings;
 pub mod socket;
 pub mod state;
 pub mod status;
+pub mod vrrp;
 
 pub use config::Config;
 pub use run::{Detached, detach, run};

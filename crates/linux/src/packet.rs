@@ -9,6 +9,9 @@ use crate::deadline::Deadline;
 use ancillary::Ancillary;
 
 mod ancillary;
+mod sender;
+
+pub use sender::Sender;
 
 /// Room for the largest frame: IPv6 "big TCP" makes packets of up to 512 KiB.
 const FRAME_MAX: usize = (512 << 10) + 256;

@@ -130,6 +130,11 @@ impl RawIp {
         Ok(socket)
     }
 
+    /// The interface's number.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
     /// Joins a multicast group on the interface.
     pub fn join(&self, group: IpAddr) -> Result<(), Error> {
         let joined = match group {
@@ -176,7 +181,7 @@ impl RawIp {
                 to4.sin_addr = in_addr(destination);
                 message.msg_name = (&raw mut to4).cast();
                 message.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-                control.from_v4(source, self.index, datagram.hop_limit, &mut message);
+                control.leave_v4(source, self.index, datagram.hop_limit, &mut message);
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 to6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
@@ -186,7 +191,7 @@ impl RawIp {
                 }
                 message.msg_name = (&raw mut to6).cast();
                 message.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-                control.from_v6(source, self.index, datagram.hop_limit, &mut message);
+                control.leave_v6(source, self.index, datagram.hop_limit, &mut message);
             }
             _ => return Err(self.error("sendmsg", io::ErrorKind::InvalidInput.into())),
         }

@@ -56,6 +56,15 @@ impl VrrpRouter {
         self.settle(now);
     }
 
+    /// Tells the virtual router at this position of its interface; none while that is down or has no
+    /// address for it to send from.
+    pub fn handle_interface_of(&mut self, at: usize, interface: Option<Interface>, now: Duration) {
+        if let Some(router) = self.routers.get_mut(at) {
+            router.handle_interface(interface, now);
+        }
+        self.settle(now);
+    }
+
     /// Tells all virtual routers what the tracker `name` found.
     pub fn handle_reading(&mut self, name: &str, reading: Reading, now: Duration) {
         for router in &mut self.routers {

@@ -30,7 +30,7 @@ impl Control {
     }
 
     /// Has `message` sent from this address, by this interface, with this time to live.
-    pub(super) fn from_v4(
+    pub(super) fn leave_v4(
         &mut self,
         source: Ipv4Addr,
         index: u32,
@@ -51,7 +51,7 @@ impl Control {
     }
 
     /// Has `message` sent from this address, by this interface, with this hop limit.
-    pub(super) fn from_v6(
+    pub(super) fn leave_v6(
         &mut self,
         source: Ipv6Addr,
         index: u32,

@@ -1,0 +1,258 @@
+//! Virtual routers in the network: their sockets, addresses, scripts and what they track.
+//!
+//! What is decided is in [`pointsman_ha::vrrp`]. Here a thread of its own carries datagrams, frames and
+//! addresses between it and the kernel, so that no other work of the daemon makes an advertisement
+//! late; [`hooks`] tells scripts and FIFOs, [`track`] watches what moves priorities.
+
+mod engine;
+mod holding;
+pub mod hooks;
+mod surroundings;
+pub mod track;
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use pointsman_ha::vrrp::{Notice, Reading, RouterConfig, RouterStats, State, VirtualRouter};
+use serde::Serialize;
+use tokio::sync::mpsc::UnboundedSender;
+
+pub use holding::Holding;
+
+/// What all virtual routers of this host are told to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VrrpConfig {
+    /// The virtual routers.
+    pub instances: Vec<Instance>,
+    /// The sync groups.
+    pub groups: Vec<Group>,
+    /// For how long after the start nothing is sent or taken over (`vrrp_startup_delay`).
+    pub startup_delay: Duration,
+}
+
+/// A virtual router, and what the kernel has to know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// What it is.
+    pub router: RouterConfig,
+    /// How each of its addresses is held; one without is held by its interface as a host address.
+    pub holdings: Vec<Holding>,
+    /// The address it sends from, if not the interface's first one (`mcast_src_ip`, `unicast_src_ip`).
+    pub source: Option<std::net::IpAddr>,
+}
+
+/// A sync group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Names of its virtual routers.
+    pub members: Vec<String>,
+    /// True when members' weighted trackers count.
+    pub tracking_weight: bool,
+}
+
+/// How a virtual router is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RouterStatus {
+    /// Its name.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// Virtual router id.
+    pub vrid: u8,
+    /// `INIT`, `FAULT`, `BACKUP` or `MASTER`.
+    pub state: &'static str,
+    /// Its priority, tracking included.
+    pub priority: u8,
+    /// The master it knows, while backup.
+    pub master: Option<std::net::IpAddr>,
+    /// Its addresses.
+    pub addresses: Vec<std::net::IpAddr>,
+    /// The interval that counts, milliseconds.
+    pub interval_ms: u64,
+    /// Advertisements that counted.
+    pub received: u64,
+    /// Advertisements sent.
+    pub sent: u64,
+    /// Times it became master.
+    pub became_master: u64,
+    /// Times it ceased to be master.
+    pub released_master: u64,
+    /// Advertisements received from a master that stopped.
+    pub zero_received: u64,
+    /// Advertisements sent because it stopped.
+    pub zero_sent: u64,
+    /// Times the host must have been paused.
+    pub pauses: u64,
+    /// Advertisements that did not count, by reason.
+    pub rejected: std::collections::BTreeMap<&'static str, u64>,
+}
+
+impl RouterStatus {
+    fn of(router: &VirtualRouter) -> Self {
+        let config = router.config();
+        let RouterStats {
+            received,
+            sent,
+            became_master,
+            released_master,
+            zero_received,
+            zero_sent,
+            pauses,
+            rejected,
+        } = router.stats().clone();
+        Self {
+            name: config.name.clone(),
+            interface: config.interface.clone(),
+            vrid: config.vrid,
+            state: state_name(router.state()),
+            priority: router.priority(),
+            master: router.master(),
+            addresses: config.addresses.clone(),
+            interval_ms: u64::try_from(router.interval().as_millis()).unwrap_or(u64::MAX),
+            received,
+            sent,
+            became_master,
+            released_master,
+            zero_received,
+            zero_sent,
+            pauses,
+            rejected,
+        }
+    }
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Initialize => "INIT",
+        State::Fault => "FAULT",
+        State::Backup => "BACKUP",
+        State::Master => "MASTER",
+    }
+}
+
+/// What the virtual routers' thread is told.
+#[derive(Debug)]
+enum Command {
+    /// What a tracker found.
+    Reading(String, Reading),
+    /// To give everything back and end.
+    Stop,
+}
+
+/// The virtual routers of this host, at work. Dropped, they stop as [`Vrrp::stop`] does.
+#[derive(Debug)]
+pub struct Vrrp {
+    remote: Remote,
+    thread: Option<JoinHandle<()>>,
+    status: Arc<Mutex<Vec<RouterStatus>>>,
+}
+
+/// How other threads talk to the virtual routers.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    commands: Sender<Command>,
+    wake: Arc<UnixStream>,
+}
+
+/// What the thread hears with.
+#[derive(Debug)]
+struct Ear {
+    commands: Receiver<Command>,
+    wake: UnixStream,
+}
+
+impl Remote {
+    /// Tells what a tracker found.
+    pub fn read(&self, tracker: &str, reading: Reading) {
+        self.send(Command::Reading(tracker.to_owned(), reading));
+    }
+
+    fn send(&self, command: Command) {
+        // Without a listener nobody needs it any more; a full pipe is awake already.
+        if self.commands.send(command).is_ok() {
+            let _ = (&*self.wake).write(&[0]);
+        }
+    }
+}
+
+impl Vrrp {
+    /// Begins: looks at the interfaces, takes away addresses that an earlier daemon left, and takes
+    /// part. What happens is told to `notices`.
+    ///
+    /// Works in the calling thread's network namespace.
+    pub fn start(config: &VrrpConfig, notices: UnboundedSender<Notice>) -> Result<Self> {
+        let (commands, receiver) = channel();
+        let (wake, woken) = UnixStream::pair().context("a pair of sockets")?;
+        for socket in [&wake, &woken] {
+            socket.set_nonblocking(true).context("a pair of sockets")?;
+        }
+        let status = Arc::new(Mutex::new(Vec::new()));
+        let ear = Ear {
+            commands: receiver,
+            wake: woken,
+        };
+        let engine = engine::Engine::new(config, ear, notices, Arc::clone(&status))?;
+        let thread = thread::Builder::new()
+            .name("vrrp".to_owned())
+            .spawn(move || engine.run())
+            .context("starting a thread")?;
+        Ok(Self {
+            remote: Remote {
+                commands,
+                wake: Arc::new(wake),
+            },
+            thread: Some(thread),
+            status,
+        })
+    }
+
+    /// How others talk to the virtual routers.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// How the virtual routers are.
+    pub fn status(&self) -> Vec<RouterStatus> {
+        let status = self.status.lock();
+        status.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says that this host stops, gives the addresses back and ends the thread.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.remote.send(Command::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the virtual routers ended badly");
+        }
+    }
+}
+
+impl Drop for Vrrp {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Ear {
+    /// Empties the pipe that wakes the thread.
+    fn quiet(&mut self) {
+        let mut bytes = [0; 64];
+        while let Ok(length @ 1..) = io::Read::read(&mut self.wake, &mut bytes) {
+            if length < bytes.len() {
+                break;
+            }
+        }
+    }
+}

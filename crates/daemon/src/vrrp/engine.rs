@@ -1,0 +1,480 @@
+//! The thread that carries everything between virtual routers and the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::mpsc::TryRecvError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pointsman_ha::vrrp::{
+    Datagram, Interface, Notice, Output, Peers, Reading, Rejection, SyncGroup, VirtualRouter,
+    VrrpRouter,
+};
+use pointsman_linux::netlink::{Event, Monitor, Netlink};
+use pointsman_linux::packet::Sender as FrameSender;
+use pointsman_linux::raw_ip::{self, Family, RawIp};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::holding::Holding;
+use super::surroundings::Surroundings;
+use super::{Command, Ear, Instance, RouterStatus, VrrpConfig};
+
+/// VRRP's IP protocol number.
+const PROTOCOL: u8 = 112;
+/// Network control, as RFC 9568 and keepalived send.
+const CLASS: u8 = 0xc0;
+/// Prefix of the names of trackers that follow an interface; the name follows.
+pub(super) const INTERFACE_TRACKER: &str = "interface ";
+/// How often the same complaint about one virtual router is logged, at most.
+const COMPLAIN: Duration = Duration::from_secs(60);
+/// The longest wait without a deadline: nothing depends on it.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Virtual routers, and what carries for them.
+pub(super) struct Engine {
+    router: VrrpRouter,
+    instances: Vec<Instance>,
+    /// All virtual addresses: nobody sends from them.
+    virtual_: Vec<IpAddr>,
+    ear: Ear,
+    notices: UnboundedSender<Notice>,
+    status: Arc<Mutex<Vec<RouterStatus>>>,
+    monitor: Monitor,
+    netlink: Netlink,
+    surroundings: Surroundings,
+    sockets: BTreeMap<(String, Family), RawIp>,
+    senders: BTreeMap<u32, FrameSender>,
+    /// Interfaces' numbers and the virtual addresses that they have from us.
+    held: BTreeSet<(u32, IpAddr)>,
+    complaints: BTreeMap<(usize, &'static str), Instant>,
+    /// Names of interfaces that are tracked.
+    tracked: BTreeSet<String>,
+    epoch: Instant,
+    /// Until then nobody is told that interfaces are there.
+    begins: Duration,
+}
+
+impl Engine {
+    pub(super) fn new(
+        config: &VrrpConfig,
+        ear: Ear,
+        notices: UnboundedSender<Notice>,
+        status: Arc<Mutex<Vec<RouterStatus>>>,
+    ) -> Result<Self> {
+        let mut groups = Vec::new();
+        for group in &config.groups {
+            let mut members = Vec::new();
+            for name in &group.members {
+                let at = config.instances.iter().position(|i| i.router.name == *name);
+                let Some(at) = at else {
+                    bail!("sync group {}: no virtual router {name}", group.name);
+                };
+                members.push(at);
+            }
+            groups.push(SyncGroup::new(&group.name, &members, group.tracking_weight));
+        }
+        let mut routers = Vec::new();
+        for instance in &config.instances {
+            instance.router.check()?;
+            routers.push(VirtualRouter::new(instance.router.clone()));
+        }
+        let held = |instance: &Instance| {
+            let config = &instance.router;
+            let all = config.addresses.iter().chain(&config.excluded);
+            all.copied().collect::<Vec<_>>()
+        };
+        let trackers = config.instances.iter().flat_map(|i| &i.router.trackers);
+        let tracked = trackers.filter_map(|tracker| tracker.name.strip_prefix(INTERFACE_TRACKER));
+        // Watch first: what changes while it is read is seen.
+        let monitor = Monitor::new().context("watching interfaces")?;
+        let mut netlink = Netlink::new()?;
+        let surroundings = Surroundings::read(&mut netlink)?;
+        let mut engine = Self {
+            router: VrrpRouter::new(routers, groups),
+            virtual_: config.instances.iter().flat_map(held).collect(),
+            instances: config.instances.clone(),
+            ear,
+            notices,
+            status,
+            monitor,
+            netlink,
+            surroundings,
+            sockets: BTreeMap::new(),
+            senders: BTreeMap::new(),
+            held: BTreeSet::new(),
+            complaints: BTreeMap::new(),
+            tracked: tracked.map(str::to_owned).collect(),
+            epoch: Instant::now(),
+            begins: config.startup_delay,
+        };
+        engine.clear_stale();
+        engine.look();
+        engine.publish();
+        Ok(engine)
+    }
+
+    /// Carries until told to stop.
+    pub(super) fn run(mut self) {
+        loop {
+            let now = self.now();
+            let deadlines = [
+                self.router.poll_timeout(),
+                (self.begins > now).then_some(self.begins),
+            ];
+            let deadline = deadlines.into_iter().flatten().min();
+            self.wait(deadline.map_or(IDLE, |at| at.saturating_sub(now)));
+            // What came in goes before timers: a master that was heard is not silent.
+            self.hear();
+            self.note_events();
+            if self.obey() {
+                self.router.stop(self.now());
+                self.carry();
+                self.publish();
+                return;
+            }
+            let now = self.now();
+            if !self.begins.is_zero() && self.begins <= now {
+                self.begins = Duration::ZERO;
+                self.look();
+            }
+            if self.router.poll_timeout().is_some_and(|at| at <= now) {
+                self.router.handle_timeout(now);
+            }
+            self.carry();
+            self.publish();
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn wait(&self, timeout: Duration) {
+        let mut fds = vec![
+            PollFd::new(self.ear.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
+        ];
+        let sockets = self.sockets.values();
+        fds.extend(sockets.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
+        // Rounded up: waking too early would spin.
+        let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
+        let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => tracing::error!(%error, "can't wait for advertisements"),
+        }
+    }
+
+    /// Hands over every advertisement that is there.
+    fn hear(&mut self) {
+        let now = self.now();
+        let mut broken = Vec::new();
+        for (key, socket) in &mut self.sockets {
+            loop {
+                let datagram = match socket.receive() {
+                    Ok(Some(datagram)) => datagram,
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "can't receive advertisements");
+                        broken.push(key.clone());
+                        break;
+                    }
+                };
+                let datagram = Datagram {
+                    source: datagram.source,
+                    destination: datagram.destination,
+                    hop_limit: datagram.hop_limit,
+                    message: datagram.payload,
+                };
+                if let Err((at, rejection)) = self.router.handle_packet(&key.0, &datagram, now) {
+                    complain(
+                        &mut self.complaints,
+                        &self.instances,
+                        at,
+                        &datagram,
+                        &rejection,
+                    );
+                }
+            }
+        }
+        if broken.is_empty() {
+            return;
+        }
+        for key in broken {
+            self.sockets.remove(&key);
+        }
+        self.look();
+    }
+
+    /// Takes note of what changed on this host.
+    fn note_events(&mut self) {
+        let mut changed = false;
+        loop {
+            match self.monitor.next(Duration::ZERO) {
+                Ok(Some(Event::Link { .. } | Event::Address { .. } | Event::Lost)) => {
+                    changed = true;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "can't watch interfaces");
+                    break;
+                }
+            }
+        }
+        if !changed {
+            return;
+        }
+        match Surroundings::read(&mut self.netlink) {
+            Ok(surroundings) => {
+                self.surroundings = surroundings;
+                self.look();
+                self.hold_again();
+            }
+            Err(error) => tracing::error!(%error, "can't read interfaces"),
+        }
+    }
+
+    /// Tells every virtual router of its interface, and opens the sockets it needs.
+    fn look(&mut self) {
+        let now = self.now();
+        if self.begins > now {
+            return;
+        }
+        for name in &self.tracked {
+            let up = self.surroundings.is_up(name);
+            let reading = if up { Reading::Up } else { Reading::Down };
+            let tracker = format!("{INTERFACE_TRACKER}{name}");
+            self.router.handle_reading(&tracker, reading, now);
+        }
+        for at in 0..self.instances.len() {
+            let instance = &self.instances[at];
+            let mut interface = self.surroundings.interface(instance, &self.virtual_);
+            if interface.is_some()
+                && let Err(error) = self.listen(at)
+            {
+                let name = &self.instances[at].router.name;
+                tracing::error!(%error, instance = %name, "can't listen for advertisements");
+                interface = None;
+            }
+            self.tell(at, interface, now);
+        }
+    }
+
+    fn tell(&mut self, at: usize, interface: Option<Interface>, now: Duration) {
+        self.router.handle_interface_of(at, interface, now);
+    }
+
+    /// Opens the socket of a virtual router's interface, anew if that is a new one of the same name.
+    fn listen(&mut self, at: usize) -> Result<()> {
+        let config = &self.instances[at].router;
+        let name = &config.interface;
+        let index = self.surroundings.index(name).context("no such interface")?;
+        let family = if config.is_ipv6() {
+            Family::V6
+        } else {
+            Family::V4
+        };
+        let key = (name.clone(), family);
+        let known = self.sockets.get(&key).map(RawIp::index);
+        if known != Some(index) {
+            self.sockets.remove(&key);
+            let socket = RawIp::open(family, PROTOCOL, name, index, CLASS)?;
+            self.sockets.insert(key.clone(), socket);
+        }
+        if let (Peers::Multicast(group), Some(socket)) = (&config.peers, self.sockets.get(&key)) {
+            socket.join(*group)?;
+        }
+        Ok(())
+    }
+
+    /// Does what it is told; true when that is to stop.
+    fn obey(&mut self) -> bool {
+        self.ear.quiet();
+        loop {
+            match self.ear.commands.try_recv() {
+                Ok(Command::Reading(tracker, reading)) => {
+                    let now = self.now();
+                    self.router.handle_reading(&tracker, reading, now);
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return true,
+                Err(TryRecvError::Empty) => return false,
+            }
+        }
+    }
+
+    /// Does what the virtual routers want.
+    fn carry(&mut self) {
+        while let Some((at, output)) = self.router.poll_output() {
+            match output {
+                Output::Send(datagram) => self.send(at, datagram),
+                Output::Frame(frame) => self.announce(at, &frame),
+                Output::AddAddress(address) => self.hold(at, address),
+                Output::RemoveAddress(address) => self.release(at, address),
+                Output::Notify(notice) => {
+                    tracing::info!("{notice}");
+                    // Without a listener nobody wants to know.
+                    let _ = self.notices.send(notice);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, at: usize, datagram: Datagram) {
+        let name = &self.instances[at].router.interface;
+        let family = Family::of(datagram.destination);
+        let Some(socket) = self.sockets.get(&(name.clone(), family)) else {
+            return;
+        };
+        let sent = socket.send(&raw_ip::Datagram {
+            source: datagram.source,
+            destination: datagram.destination,
+            hop_limit: datagram.hop_limit,
+            payload: datagram.message,
+        });
+        if let Err(error) = sent {
+            self.complain_of(at, "advertise", &error);
+        }
+    }
+
+    fn announce(&mut self, at: usize, frame: &[u8]) {
+        let name = &self.instances[at].router.interface;
+        let Some(index) = self.surroundings.index(name) else {
+            return;
+        };
+        let sender = match self.senders.entry(index) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => match FrameSender::open(index) {
+                Ok(sender) => entry.insert(sender),
+                Err(error) => return self.complain_of(at, "announce", &error),
+            },
+        };
+        if let Err(error) = sender.send(frame) {
+            self.senders.remove(&index);
+            self.complain_of(at, "announce", &error);
+        }
+    }
+
+    fn hold(&mut self, at: usize, address: IpAddr) {
+        let (holding, index) = self.holding(at, address);
+        let Some(index) = index else {
+            return tracing::error!(%address, "the interface of a virtual address is not there");
+        };
+        match self.netlink.address_add(&holding.on(index)) {
+            Ok(()) => {
+                self.held.insert((index, address));
+            }
+            Err(error) => tracing::error!(%error, %address, "can't add a virtual address"),
+        }
+    }
+
+    fn release(&mut self, at: usize, address: IpAddr) {
+        let (holding, index) = self.holding(at, address);
+        let Some(index) = index else {
+            return;
+        };
+        self.held.remove(&(index, address));
+        if let Err(error) = self.netlink.address_delete(index, address, holding.prefix) {
+            tracing::error!(%error, %address, "can't remove a virtual address");
+        }
+    }
+
+    /// How an address is held, and the number of the interface that has it.
+    fn holding(&self, at: usize, address: IpAddr) -> (Holding, Option<u32>) {
+        let instance = &self.instances[at];
+        let known = instance.holdings.iter().find(|h| h.address == address);
+        let holding = known.cloned().unwrap_or_else(|| Holding::host(address));
+        let device = holding
+            .device
+            .as_ref()
+            .unwrap_or(&instance.router.interface);
+        let index = self.surroundings.index(device);
+        (holding, index)
+    }
+
+    /// Takes away virtual addresses that a killed daemon left.
+    fn clear_stale(&mut self) {
+        for at in 0..self.instances.len() {
+            for address in self.own_addresses(at) {
+                let (holding, index) = self.holding(at, address);
+                let Some(index) = index.filter(|index| self.surroundings.has(*index, address))
+                else {
+                    continue;
+                };
+                match self.netlink.address_delete(index, address, holding.prefix) {
+                    Ok(_) => tracing::warn!(%address, "took away an address that was left behind"),
+                    Err(error) => tracing::error!(%error, %address, "can't take an address away"),
+                }
+            }
+        }
+    }
+
+    /// Gives back to an interface what somebody else took from it while master.
+    fn hold_again(&mut self) {
+        for at in 0..self.instances.len() {
+            for address in self.own_addresses(at) {
+                let (_, index) = self.holding(at, address);
+                let Some(index) = index else { continue };
+                let lost =
+                    self.held.contains(&(index, address)) && !self.surroundings.has(index, address);
+                if lost {
+                    tracing::warn!(%address, "somebody removed a virtual address; adding it again");
+                    self.hold(at, address);
+                }
+            }
+        }
+    }
+
+    fn own_addresses(&self, at: usize) -> Vec<IpAddr> {
+        let config = &self.instances[at].router;
+        let all = config.addresses.iter().chain(&config.excluded);
+        all.copied().collect()
+    }
+
+    /// Lets others see how things are.
+    fn publish(&self) {
+        let status = self.router.routers().iter().map(RouterStatus::of).collect();
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    fn complain_of(&mut self, at: usize, what: &'static str, error: &dyn std::fmt::Display) {
+        let name = &self.instances[at].router.name;
+        if is_due(&mut self.complaints, at, what) {
+            tracing::warn!(%error, instance = %name, "can't {what}");
+        }
+    }
+}
+
+/// Says why an advertisement does not count, now and then.
+fn complain(
+    complaints: &mut BTreeMap<(usize, &'static str), Instant>,
+    instances: &[Instance],
+    at: usize,
+    datagram: &Datagram,
+    rejection: &Rejection,
+) {
+    if is_due(complaints, at, rejection.name()) {
+        tracing::warn!(
+            instance = %instances[at].router.name,
+            source = %datagram.source,
+            "an advertisement does not count: {rejection}"
+        );
+    }
+}
+
+fn is_due(
+    complaints: &mut BTreeMap<(usize, &'static str), Instant>,
+    at: usize,
+    what: &'static str,
+) -> bool {
+    let now = Instant::now();
+    let last = complaints.get(&(at, what));
+    if last.is_some_and(|last| now.duration_since(*last) < COMPLAIN) {
+        return false;
+    }
+    complaints.insert((at, what), now);
+    true
+}
