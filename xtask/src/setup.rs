@@ -64,6 +64,12 @@ const TOOLS: &[Tool] = &[
         "filters frames as libvirt has it do",
     ),
     tool(
+        "keepalived",
+        "keepalived",
+        Purpose::Test,
+        "shares segments with our virtual routers",
+    ),
+    tool(
         "ethtool",
         "ethtool",
         Purpose::Test,

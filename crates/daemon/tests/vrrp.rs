@@ -1,0 +1,267 @@
+//! Virtual routers on real interfaces, among themselves and with Debian's keepalived.
+
+#[path = "vrrp/keepalived.rs"]
+mod keepalived;
+#[path = "vrrp/segment.rs"]
+mod segment;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use pointsman_daemon::vrrp::{Instance, Vrrp, VrrpConfig};
+use pointsman_ha::vrrp::{Notice, Peer, Peers, RouterConfig, Version};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use keepalived::Keepalived;
+use segment::{Segment, ip, wait};
+
+const V4: &str = "10.77.0.100";
+const V6: &str = "fd77::100";
+
+/// How two hosts agree.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    version: Version,
+    v6: bool,
+    unicast: bool,
+    password: Option<&'static str>,
+    centiseconds: u64,
+}
+
+const PLAIN: Manner = Manner {
+    version: Version::V2,
+    v6: false,
+    unicast: false,
+    password: None,
+    centiseconds: 100,
+};
+
+impl Manner {
+    fn address(self) -> &'static str {
+        if self.v6 { V6 } else { V4 }
+    }
+
+    fn host(self, host: usize) -> String {
+        let number = host + 1;
+        if self.v6 {
+            format!("fd77::{number}")
+        } else {
+            format!("10.77.0.{number}")
+        }
+    }
+
+    /// The virtual router as ours; `peer` is the other host.
+    fn ours(self, priority: u8, host: usize, peer: usize) -> VrrpConfig {
+        let vip: IpAddr = self.address().parse().expect("an address");
+        let link_local: IpAddr = "fe80::77:100".parse().expect("an address");
+        let addresses = if self.v6 {
+            vec![link_local, vip]
+        } else {
+            vec![vip]
+        };
+        let mut router = RouterConfig::new("VI_1", "eth0", 51, &addresses);
+        router.version = self.version;
+        router.priority = priority;
+        router.interval = Duration::from_millis(self.centiseconds * 10);
+        if self.unicast {
+            router.peers = Peers::Unicast {
+                peers: vec![Peer::from(
+                    self.host(peer).parse::<IpAddr>().expect("an address"),
+                )],
+                hop_limit: 255,
+                only_peers: false,
+            };
+        }
+        router.password = self.password.map(|word| {
+            let mut bytes = [0; 8];
+            bytes[..word.len()].copy_from_slice(word.as_bytes());
+            bytes
+        });
+        let source = self
+            .unicast
+            .then(|| self.host(host).parse().expect("an address"));
+        let instance = Instance {
+            router,
+            holdings: Vec::new(),
+            source,
+        };
+        VrrpConfig {
+            instances: vec![instance],
+            ..VrrpConfig::default()
+        }
+    }
+
+    /// The same for keepalived.
+    fn theirs(self, priority: u8, host: usize, peer: usize) -> String {
+        let vips = if self.v6 {
+            format!("fe80::77:100\n {V6}/128")
+        } else {
+            V4.to_owned()
+        };
+        let mut more = String::new();
+        if let Some(word) = self.password {
+            more += &format!("authentication {{\n auth_type PASS\n auth_pass {word}\n }}\n");
+        }
+        if self.unicast {
+            let (source, peer) = (self.host(host), self.host(peer));
+            more += &format!("unicast_src_ip {source}\nunicast_peer {{\n {peer}\n }}\n");
+        }
+        let version = self.version.number();
+        let interval = self.centiseconds as f64 / 100.0;
+        format!(
+            "vrrp_instance VI_1 {{\n interface eth0\n version {version}\n virtual_router_id 51\n \
+             priority {priority}\n advert_int {interval}\n {more} \
+             virtual_ipaddress {{\n {vips}\n }}\n}}\n"
+        )
+    }
+}
+
+/// Begins ours on a host of the segment.
+fn begin(segment: &Segment, host: usize, config: &VrrpConfig) -> (Vrrp, UnboundedReceiver<Notice>) {
+    let (sender, receiver) = unbounded_channel();
+    let _inside = segment.hosts[host].enter().expect("enter");
+    (Vrrp::start(config, sender).expect("begin"), receiver)
+}
+
+fn notices(receiver: &mut UnboundedReceiver<Notice>) -> Vec<String> {
+    std::iter::from_fn(|| receiver.try_recv().ok())
+        .map(|notice| notice.to_string())
+        .collect()
+}
+
+#[test]
+fn the_address_is_where_the_highest_priority_is() {
+    let Some(segment) = Segment::new(3) else {
+        return;
+    };
+    let quick = Manner {
+        version: Version::V3,
+        centiseconds: 10,
+        ..PLAIN
+    };
+    // Left by a daemon that was killed.
+    ip(&segment.hosts[1], &format!("address add {V4}/32 dev eth0"));
+    let (high, mut said) = begin(&segment, 0, &quick.ours(200, 0, 1));
+    let (low, _) = begin(&segment, 1, &quick.ours(100, 1, 0));
+    assert!(!segment.has(1, V4), "what was left is taken away");
+    segment.wait_for_owner(0, &[0, 1], V4);
+    wait("the backup to know its master", || {
+        low.status()[0].master == Some("10.77.0.1".parse().expect("an address"))
+    });
+    // Others learn where the address is, without having asked.
+    ip(&segment.hosts[2], "neighbour flush all");
+    segment.cable(0, "down");
+    wait("the second to be master", || {
+        low.status()[0].state == "MASTER"
+    });
+    assert!(segment.has(1, V4));
+    wait("the first to notice its cable", || {
+        high.status()[0].state == "FAULT"
+    });
+    assert!(!segment.has(0, V4));
+    segment.cable(0, "up");
+    segment.wait_for_owner(0, &[0, 1], V4);
+    // Somebody takes the address away.
+    ip(
+        &segment.hosts[0],
+        &format!("address delete {V4}/32 dev eth0"),
+    );
+    wait("the address to come back", || segment.has(0, V4));
+    let began = Instant::now();
+    high.stop();
+    segment.wait_for_owner(1, &[0, 1], V4);
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(low.status()[0].zero_received, 1);
+    assert_eq!(
+        notices(&mut said),
+        [
+            "INSTANCE \"VI_1\" BACKUP 200",
+            "INSTANCE \"VI_1\" MASTER 200",
+            "INSTANCE \"VI_1\" FAULT 200",
+            "INSTANCE \"VI_1\" BACKUP 200",
+            "INSTANCE \"VI_1\" MASTER 200",
+            "INSTANCE \"VI_1\" STOP 200",
+        ]
+    );
+    low.stop();
+    assert!(!segment.has(1, V4), "given back at the end");
+}
+
+/// Ours takes over from keepalived and keepalived from ours, and neither finds fault with the other.
+fn interoperates(manner: Manner) {
+    let Some(segment) = Segment::new(2) else {
+        return;
+    };
+    let vip = manner.address();
+    // Theirs has more right.
+    let mut theirs = Keepalived::start(&segment.hosts[1], &manner.theirs(150, 1, 0));
+    let (ours, _) = begin(&segment, 0, &manner.ours(100, 0, 1));
+    segment.wait_for_owner(1, &[0, 1], vip);
+    wait("ours to hear it", || ours.status()[0].received > 2);
+    theirs.stop();
+    segment.wait_for_owner(0, &[0, 1], vip);
+    let status = &ours.status()[0];
+    assert_eq!(status.zero_received, 1, "it said that it stops");
+    assert!(
+        status.rejected.is_empty(),
+        "{manner:?}: {:?}",
+        status.rejected
+    );
+    theirs.assert_content();
+    ours.stop();
+    assert!(!segment.has(0, vip));
+    // Ours has more right, and comes later.
+    let mut theirs = Keepalived::start(&segment.hosts[1], &manner.theirs(100, 1, 0));
+    segment.wait_for_owner(1, &[0, 1], vip);
+    let (ours, _) = begin(&segment, 0, &manner.ours(150, 0, 1));
+    segment.wait_for_owner(0, &[0, 1], vip);
+    wait("ours to advertise", || ours.status()[0].sent > 3);
+    ours.stop();
+    segment.wait_for_owner(1, &[0, 1], vip);
+    theirs.stop();
+    theirs.assert_content();
+    assert!(!segment.has(1, vip));
+}
+
+#[test]
+fn all_manners_interoperate_with_keepalived() {
+    let quick = Manner {
+        version: Version::V3,
+        centiseconds: 10,
+        ..PLAIN
+    };
+    let password = Some("secret12");
+    let manners = [
+        PLAIN,
+        Manner { password, ..PLAIN },
+        Manner {
+            unicast: true,
+            ..PLAIN
+        },
+        Manner {
+            centiseconds: 100,
+            ..quick
+        },
+        quick,
+        Manner {
+            unicast: true,
+            ..quick
+        },
+        Manner { v6: true, ..quick },
+        Manner {
+            v6: true,
+            unicast: true,
+            ..quick
+        },
+    ];
+    // Each has a segment of its own, and mostly waits.
+    std::thread::scope(|scope| {
+        for manner in manners {
+            scope.spawn(move || interoperates(manner));
+        }
+    });
+}
