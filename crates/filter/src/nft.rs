@@ -130,6 +130,11 @@ pub(crate) fn rule(family: Family, table: &str, sets: &Sets, statements: &[Value
     statement::rule(scope, statements)
 }
 
+/// Statements as nft writes them, without counters.
+pub(crate) fn written(statements: &[Value]) -> String {
+    print::rule(statements)
+}
+
 /// Reads a rule; what is not understood becomes opaque.
 fn read_rule(scope: Scope<'_>, rule: &Value) -> Rule {
     let statements = rule.get("expr").and_then(Value::as_array);

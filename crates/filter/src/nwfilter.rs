@@ -4,6 +4,7 @@ mod binding;
 mod document;
 mod ebiptables;
 mod element;
+mod enforce;
 mod instance;
 mod nftables;
 mod value;
@@ -12,6 +13,10 @@ mod variable;
 pub use binding::{Binding, read_bindings};
 pub use document::{Act, Entry, Filter, Library, Match, Reference, Sense, XmlRule};
 pub use element::Kind;
+pub use enforce::{
+    Enforced, Installed, InstalledRule, Learned, TABLE, Tracking, enforce, port_of,
+    script_of_removal, table_name,
+};
 pub use instance::{Backend, Compiled, Learning, compile};
 pub use variable::{Access, Parameters};
 

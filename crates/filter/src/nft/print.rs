@@ -49,6 +49,11 @@ pub(super) fn statement(statement: &Value) -> String {
             let to = value.get("value").map(expression).unwrap_or_default();
             format!("{key} set {to}")
         }
+        "set" => {
+            let text = |key| value.get(key).and_then(Value::as_str).unwrap_or("?");
+            let element = value.get("elem").map(expression).unwrap_or_default();
+            format!("{} {} {{ {element} }}", text("op"), text("set"))
+        }
         "xt" => format!(
             "xt {} {}",
             value.get("type").and_then(Value::as_str).unwrap_or("?"),

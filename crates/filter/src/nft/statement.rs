@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{Scope, expression, print};
 use crate::field::Field;
 use crate::model::{Action, BehindTag, Effect, Family, MapEntry, Origin, Rule};
+use crate::nwfilter;
 use crate::test::Test;
 
 /// Statements that only count, show or remember.
@@ -87,7 +88,7 @@ pub(super) fn rule(scope: Scope<'_>, statements: &[Value]) -> Rule {
 }
 
 /// Whether tests look behind a tag: `ip saddr` alone does, for nft adds a test of the protocol behind the
-/// tag; after `ether type ip` it does not, and nft does not list that then. libvirt always writes it.
+/// tag; after `ether type ip` it does not, and nft does not list that then. libvirt always writes it, and so do we.
 fn behind_tag(scope: Scope<'_>, tests: &[Test]) -> BehindTag {
     let names = |wanted: fn(Field) -> bool| {
         tests.iter().any(|test| match test {
@@ -104,7 +105,9 @@ fn behind_tag(scope: Scope<'_>, tests: &[Test]) -> BehindTag {
     };
     if scope.family != Family::Bridge && scope.family != Family::Netdev || names(tag) {
         BehindTag::Seen
-    } else if scope.table.starts_with("libvirt_nwfilter_") {
+    } else if scope.table.starts_with("libvirt_nwfilter_")
+        || scope.table.starts_with(nwfilter::TABLE)
+    {
         BehindTag::Hidden
     } else if names(Field::is_of_ip) {
         BehindTag::Unsure
@@ -180,12 +183,25 @@ fn crowded(value: &Value) -> Test {
     }
 }
 
-/// `meta mark set NUMBER`.
+/// `meta mark set NUMBER`, and bits of the mark cleared (`meta mark & NUMBER`) or set (`meta mark | NUMBER`).
 fn mark(value: &Value) -> Option<Effect> {
-    let key = value.get("key")?.get("meta")?.get("key")?;
-    let number = value.get("value")?.as_u64()?;
-    (key == "mark").then_some(Effect::Mark {
-        mask: u32::MAX,
-        value: u32::try_from(number).ok()?,
-    })
+    let is_mark =
+        |value: &Value| value.get("meta").and_then(|meta| meta.get("key")) == Some(&"mark".into());
+    if !is_mark(value.get("key")?) {
+        return None;
+    }
+    let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
+    let value = value.get("value")?;
+    let bits = |operator: &str| match value.get(operator)?.as_array()?.as_slice() {
+        [left, right] if is_mark(left) => number(right),
+        _ => None,
+    };
+    let (mask, value) = if let Some(bits) = bits("&") {
+        (!bits, 0)
+    } else if let Some(bits) = bits("|") {
+        (bits, bits)
+    } else {
+        (u32::MAX, number(value)?)
+    };
+    Some(Effect::Mark { mask, value })
 }

@@ -48,23 +48,13 @@ pub fn compile(
     port: &str,
     backend: Backend,
 ) -> Result<Compiled, Diagnostic> {
-    let mut own = Parameters::new();
-    own.add("MAC", &binding.mac);
-    let parameters = binding.filter.parameters.over(&own);
-    let mut flat = Flat {
-        library,
-        path: Vec::new(),
-        rules: Vec::new(),
-        warnings: binding.warnings.clone(),
-        steps: 0,
-    };
-    flat.reference(&binding.filter, &parameters)?;
-    let Flat {
+    let Tree {
         mut rules,
         warnings,
-        ..
-    } = flat;
-    if let Some(learning) = missing(&rules, &parameters, &binding.filter.place)? {
+        parameters,
+        learning,
+    } = Tree::new(library, binding)?;
+    if let Some(learning) = learning {
         let servers = parameters.get("DHCPSERVER").unwrap_or_default();
         let mac = parameters
             .get("MAC")
@@ -80,15 +70,10 @@ pub fn compile(
             warnings,
         });
     }
-    let raise = |rules: &mut Vec<Flattened<'_>>| {
-        for rule in rules.iter_mut().filter(|rule| rule.chain != "root") {
-            rule.priority = rule.priority.max(rule.chain_priority);
-        }
-    };
     if backend == Backend::Nftables {
         raise(&mut rules);
     }
-    rules.sort_by_key(|rule| (rule.chain != "root", rule.priority));
+    sort(&mut rules);
     if backend == Backend::Ebiptables {
         raise(&mut rules);
     }
@@ -102,6 +87,61 @@ pub fn compile(
         learning: None,
         warnings,
     })
+}
+
+/// Raises rules of sub-chains to the priority of their chain.
+fn raise(rules: &mut [Flattened<'_>]) {
+    for rule in rules.iter_mut().filter(|rule| rule.chain != "root") {
+        rule.priority = rule.priority.max(rule.chain_priority);
+    }
+}
+
+fn sort(rules: &mut [Flattened<'_>]) {
+    rules.sort_by_key(|rule| (rule.chain != "root", rule.priority));
+}
+
+/// The rules of all filters that a port refers to.
+pub(super) struct Tree<'a> {
+    rules: Vec<Flattened<'a>>,
+    pub(super) warnings: Vec<Diagnostic>,
+    pub(super) parameters: Parameters,
+    /// Set when the address is not known.
+    pub(super) learning: Option<Learning>,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(library: &'a Library, binding: &Binding) -> Result<Self, Diagnostic> {
+        let mut own = Parameters::new();
+        own.add("MAC", &binding.mac);
+        let parameters = binding.filter.parameters.over(&own);
+        let mut flat = Flat {
+            library,
+            path: Vec::new(),
+            rules: Vec::new(),
+            warnings: binding.warnings.clone(),
+            steps: 0,
+        };
+        flat.reference(&binding.filter, &parameters)?;
+        let learning = missing(&flat.rules, &parameters, &binding.filter.place)?;
+        Ok(Self {
+            rules: flat.rules,
+            warnings: flat.warnings,
+            parameters,
+            learning,
+        })
+    }
+
+    /// The rules in their order, variables filled in; `learned` stands for an address that is not known.
+    pub(super) fn instances(&mut self, learned: &str) -> Result<Vec<Instance<'a>>, Diagnostic> {
+        if self.learning.is_some() {
+            for rule in &mut self.rules {
+                rule.parameters.stand_in("IP", learned);
+            }
+        }
+        raise(&mut self.rules);
+        sort(&mut self.rules);
+        fill(&self.rules)
+    }
 }
 
 /// A rule of the flattened tree.

@@ -38,6 +38,19 @@ impl Parameters {
         true
     }
 
+    /// Gives a name that has no value one of our own, whatever its characters.
+    pub(super) fn stand_in(&mut self, name: &str, value: &str) {
+        self.values
+            .entry(name.to_owned())
+            .or_insert_with(|| vec![value.to_owned()]);
+    }
+
+    /// All names with their lists, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[String])> {
+        let entries = self.values.iter();
+        entries.map(|(name, list)| (name.as_str(), list.as_slice()))
+    }
+
     /// The list of a name.
     pub fn get(&self, name: &str) -> Option<&[String]> {
         self.values.get(name).map(Vec::as_slice)
