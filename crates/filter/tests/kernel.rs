@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
@@ -13,6 +14,9 @@ use pointsman_filter::nwfilter::{Backend, Binding, Library, Parameters, Referenc
 use pointsman_filter::route::{Direction, Host, Port};
 use pointsman_linux::netns::{NetNs, Temporary};
 use pointsman_linux::packet::{Capture, Direction as Way, Options};
+
+#[path = "kernel/enforce.rs"]
+mod enforce;
 
 /// Frames for each filter, backend and direction.
 const FRAMES: u64 = 200;
@@ -44,19 +48,8 @@ const MAC: &str = "02:00:73:b6:53:c8";
 
 #[test]
 fn compiled_filters_do_in_the_kernel_what_the_judge_says() {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs root");
+    if !can_run() {
         return;
-    }
-    for tool in ["ebtables-restore", "nft"] {
-        if std::process::Command::new(tool)
-            .arg("--version")
-            .output()
-            .is_err()
-        {
-            println!("skipped: {tool} is not installed");
-            return;
-        }
     }
     let library = library();
     let bridge = Bridge::new();
@@ -101,6 +94,24 @@ fn compiled_filters_do_in_the_kernel_what_the_judge_says() {
     );
 }
 
+fn can_run() -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root");
+        return false;
+    }
+    for tool in ["ebtables-restore", "nft"] {
+        if std::process::Command::new(tool)
+            .arg("--version")
+            .output()
+            .is_err()
+        {
+            println!("skipped: {tool} is not installed");
+            return false;
+        }
+    }
+    true
+}
+
 fn library() -> Library {
     let path = format!("{}/tests/golden/verdicts.json", env!("CARGO_MANIFEST_DIR"));
     let document: serde_json::Value =
@@ -138,7 +149,9 @@ struct Bridge {
 
 impl Bridge {
     fn new() -> Self {
-        let name = format!("pmf-{}", std::process::id());
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pmf-{}-{number}", std::process::id());
         let namespace = NetNs::create(&name).unwrap().delete_on_drop();
         let bridge = Self { namespace };
         bridge.ip("link add br0 type bridge mcast_snooping 0");

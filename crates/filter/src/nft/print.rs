@@ -120,6 +120,10 @@ fn on_right(left: &Value, right: &Value) -> String {
         .and_then(Value::as_str)
         .is_some_and(|key| key.ends_with("name"));
     match right {
+        Value::Bool(there) if left.get("tcp option").is_some() => {
+            let word = if *there { "exists" } else { "missing" };
+            word.to_owned()
+        }
         Value::String(name) if is_name && !name.starts_with('@') => format!("\"{name}\""),
         Value::Array(list) => {
             let texts: Vec<String> = list.iter().map(expression).collect();

@@ -89,8 +89,14 @@ fn changed(operator: &str, number: u32) -> Value {
     json!({"mangle": {"key": mark(), "value": {operator: [mark(), number]}}})
 }
 
-/// Base chains with their rules, by family, of the tables that mark packets.
-fn parts() -> [(Family, Vec<(&'static str, Hook, i32)>, Vec<Vec<Value>>); 2] {
+/// A table that has to do with marks: base chains, which all have the same rules.
+struct Marker {
+    family: Family,
+    bases: Vec<(&'static str, Hook, i32)>,
+    rules: Vec<Vec<Value>>,
+}
+
+fn markers() -> [Marker; 2] {
     let mut classify = vec![vec![changed("&", !MASK)]];
     for (name, number) in STATES {
         let state = name.to_ascii_lowercase();
@@ -100,21 +106,21 @@ fn parts() -> [(Family, Vec<(&'static str, Hook, i32)>, Vec<Vec<Value>>); 2] {
     let reply = compare(json!({"ct": {"key": "direction"}}), json!("reply"), false);
     classify.push(vec![reply, changed("|", REPLY)]);
     [
-        (
-            // A mark that a device left is not ours.
-            Family::Bridge,
-            vec![("prerouting", Hook::Prerouting, -251)],
-            vec![vec![changed("&", !MASK)]],
-        ),
-        (
-            // After connection tracking (-200) and what marks packets (-150).
-            Family::Inet,
-            vec![
+        // A mark that a device left is not ours.
+        Marker {
+            family: Family::Bridge,
+            bases: vec![("prerouting", Hook::Prerouting, -251)],
+            rules: vec![vec![changed("&", !MASK)]],
+        },
+        // After connection tracking (-200) and what marks packets (-150).
+        Marker {
+            family: Family::Inet,
+            bases: vec![
                 ("prerouting", Hook::Prerouting, -149),
                 ("output", Hook::Output, -149),
             ],
-            classify,
-        ),
+            rules: classify,
+        },
     ]
 }
 
@@ -129,9 +135,9 @@ pub(super) fn tables() -> Ruleset {
     let sets = nft::Sets::default();
     let name = table_name();
     let mut ruleset = Ruleset::default();
-    for (family, bases, rules) in parts() {
-        let mut table = Table::new(Engine::Nftables, family, &name);
-        for (chain, hook, priority) in bases {
+    for marker in markers() {
+        let mut table = Table::new(Engine::Nftables, marker.family, &name);
+        for (chain, hook, priority) in marker.bases {
             let mut chain = Chain::new(chain, End::Accept);
             chain.base = Some(Base {
                 hook,
@@ -139,8 +145,8 @@ pub(super) fn tables() -> Ruleset {
                 devices: Vec::new(),
                 translation: false,
             });
-            for statements in &rules {
-                let mut rule = nft::rule(family, &name, &sets, statements);
+            for statements in &marker.rules {
+                let mut rule = nft::rule(marker.family, &name, &sets, statements);
                 rule.origin = Origin::Frame;
                 chain.rules.push(rule);
             }
@@ -154,15 +160,15 @@ pub(super) fn tables() -> Ruleset {
 /// What loads the tables.
 pub(super) fn script() -> String {
     let mut text = String::new();
-    for (family, bases, rules) in parts() {
-        let own = format!("{} {}", family.name(), table_name());
+    for marker in markers() {
+        let own = format!("{} {}", marker.family.name(), table_name());
         text += &format!("add table {own}\ndelete table {own}\ntable {own} {{\n");
-        for (chain, hook, priority) in bases {
+        for (chain, hook, priority) in marker.bases {
             let hook = super::script::hook_name(hook);
             text += &format!(
                 "\tchain {chain} {{\n\t\ttype filter hook {hook} priority {priority}; policy accept;\n"
             );
-            for statements in &rules {
+            for statements in &marker.rules {
                 text += &format!("\t\t{}\n", nft::written(statements));
             }
             text += "\t}\n";
