@@ -13,6 +13,8 @@ pub mod catalogue;
 pub mod finding;
 pub mod question;
 pub mod reading;
+pub mod redact;
+pub mod remote;
 pub mod snapshot;
 
 mod json;

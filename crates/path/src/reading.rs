@@ -155,13 +155,13 @@ fn take(snapshot: &mut Snapshot, answer: &Answer, text: &str) -> Result<(), Stri
             let services = Service::read_saved(Balancer::Pointsman, text)?;
             snapshot.services.extend(services);
         }
-        Subject::Domain => snapshot.domains.push(text.to_owned()),
+        Subject::Domain => snapshot.domains.push(network_part(text)?),
         Subject::Filter => snapshot.network_filters.push(text.to_owned()),
         Subject::Binding => snapshot.filter_bindings.push(text.to_owned()),
         Subject::KubeProxy => {
             // A process number comes first.
             let lines = text.lines().filter_map(|line| line.split_once(' '));
-            snapshot.kube_proxy = lines.map(|(_, words)| words.to_owned()).collect();
+            snapshot.kube_proxy = lines.map(|(_, words)| known_flags(words)).collect();
         }
         Subject::LegacyTables4
         | Subject::LegacyTables6
@@ -227,6 +227,55 @@ fn saved(answer: &Answer, text: &str) -> Result<SavedRules, String> {
         program,
         text: text.to_owned(),
     })
+}
+
+/// Name, identifier and interfaces of a domain: nothing else of it matters, and disks, consoles and
+/// metadata are nobody's business.
+fn network_part(text: &str) -> Result<String, String> {
+    let document = roxmltree::Document::parse(text).map_err(|error| error.to_string())?;
+    let root = document.root_element();
+    let source = |node: roxmltree::Node<'_, '_>| text.get(node.range()).unwrap_or_default();
+    let mut kept = String::from("<domain>");
+    for node in root
+        .children()
+        .filter(|node| node.has_tag_name("name") || node.has_tag_name("uuid"))
+    {
+        kept += source(node);
+    }
+    kept += "<devices>";
+    for devices in root.children().filter(|node| node.has_tag_name("devices")) {
+        for node in devices
+            .children()
+            .filter(|node| node.has_tag_name("interface"))
+        {
+            kept += source(node);
+        }
+    }
+    Ok(kept + "</devices></domain>")
+}
+
+/// The program and those of its flags that say how services are translated; others may be secrets.
+fn known_flags(words: &str) -> String {
+    const KNOWN: &[&str] = &[
+        "--cluster-cidr",
+        "--config",
+        "--ipvs-",
+        "--iptables-",
+        "--kube-proxy-arg",
+        "--masquerade-all",
+        "--nftables-",
+        "--proxy-mode",
+    ];
+    let mut kept: Vec<&str> = words.split(' ').take(1).collect();
+    let mut wants_value = false;
+    for word in words.split(' ').skip(1) {
+        let known = KNOWN.iter().any(|flag| word.starts_with(flag));
+        if known || wants_value && !word.starts_with('-') {
+            kept.push(word);
+        }
+        wants_value = known && !word.contains('=');
+    }
+    kept.join(" ")
 }
 
 /// Pairs of lines `Group: name...` and `Group: number...`.
@@ -307,6 +356,27 @@ mod tests {
         assert_eq!(snapshot.number("net/ipv4/conf/eth0.7/rp_filter"), Some(2));
         assert_eq!(snapshot.number("net/ipv4/ip_forward"), Some(1));
         assert_eq!(snapshot.greater("eth0.7", "rp_filter"), None);
+    }
+
+    #[test]
+    fn domains_and_kube_proxy_tell_no_secrets() {
+        let domain = "<domain type='kvm'><name>a</name><metadata>x</metadata><devices><disk>secret</disk>\
+                      <interface type='bridge'><mac address='52:54:00:00:00:01'/></interface></devices></domain>";
+        let flags = "7 kube-proxy --cluster-cidr 10.42.0.0/16 --token secret --proxy-mode=ipvs\n";
+        let answers = [
+            ended(Subject::Domain, 0, domain),
+            ended(Subject::KubeProxy, 0, flags),
+        ];
+        let snapshot = read(&About::default(), &answers);
+        assert_eq!(
+            snapshot.domains[0],
+            "<domain><name>a</name><devices><interface type='bridge'>\
+             <mac address='52:54:00:00:00:01'/></interface></devices></domain>"
+        );
+        assert_eq!(
+            snapshot.kube_proxy,
+            ["kube-proxy --cluster-cidr 10.42.0.0/16 --proxy-mode=ipvs"]
+        );
     }
 
     #[test]

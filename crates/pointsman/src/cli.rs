@@ -5,7 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pointsman_datapath::{HookChoice, Options};
 
-use crate::{mark::MarkVerb, nwfilter::NwfilterVerb, setting::SettingFlags};
+use crate::{collect::CollectFlags, mark::MarkVerb, nwfilter::NwfilterVerb, setting::SettingFlags};
 
 /// A layer-4 load balancer for virtualised networks.
 #[derive(Debug, Parser)]
@@ -48,6 +48,9 @@ pub(crate) enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Write down how hosts, guests and namespaces are set up
+    #[command(long_about = crate::collect::LONG_ABOUT)]
+    Collect(CollectFlags),
     /// Show or change settings of the running daemon, those of the kernel's net.ipv4.vs.*
     #[command(long_about = crate::setting::LONG_ABOUT)]
     Setting {

@@ -3,6 +3,7 @@
 //! Called by the name `ipvsadm`, `ipvsadm-save` or `ipvsadm-restore` it is those.
 
 mod cli;
+mod collect;
 mod ipvsadm;
 mod mark;
 mod names;
@@ -62,6 +63,11 @@ fn obey(cli: Cli) -> Result<ExitCode> {
             // A lab whose reader goes is taken down before the end.
             on_broken_pipe(libc::SIG_IGN);
             return Ok(pointsman_lab::command::main_behind(&["lab"], &arguments));
+        }
+        Verb::Collect(flags) => {
+            // An ssh that ends early must not end us.
+            on_broken_pipe(libc::SIG_IGN);
+            return collect::run(&flags);
         }
         Verb::Setting { words, json } => return setting::obey(&socket, &words, json),
         Verb::Mark { verb } => return mark::run(&socket, verb),
