@@ -70,6 +70,12 @@ const TOOLS: &[Tool] = &[
         "shares segments with our virtual routers",
     ),
     tool(
+        "openssl",
+        "openssl",
+        Purpose::Test,
+        "is the TLS server that checks talk to",
+    ),
+    tool(
         "ethtool",
         "ethtool",
         Purpose::Test,

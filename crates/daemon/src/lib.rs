@@ -6,6 +6,8 @@
 pub mod answers;
 pub mod api;
 pub mod balancer;
+mod chance;
+pub mod checks;
 pub mod child;
 pub mod client;
 pub mod config;
@@ -13,6 +15,7 @@ pub mod connections;
 pub mod defence;
 pub mod hops;
 pub mod metrics;
+pub mod minding;
 pub mod plane;
 pub mod rounds;
 pub mod run;

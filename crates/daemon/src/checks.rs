@@ -1,0 +1,136 @@
+//! Checks of real servers: how each is made, and what it found.
+//!
+//! When a check is due and how many failures count is decided by [`pointsman_ha::health`]; here are the
+//! sockets. Every check ends in time, whatever the other side does, and reads no more than
+//! [`ANSWER_MAX`] of what it says.
+
+mod connection;
+mod datagram;
+mod dns;
+mod http;
+mod ping;
+mod smtp;
+mod tls;
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use connection::Target;
+pub use datagram::{Payload, UdpCheck};
+pub use dns::{DnsCheck, RecordType};
+pub use http::{HttpCheck, HttpVersion, Url};
+pub use smtp::SmtpCheck;
+pub use tls::Tls;
+
+use crate::child::{Outcome, Script};
+
+/// No more of an answer is read, in bytes: a target that never stops sending has failed.
+pub const ANSWER_MAX: usize = 16 << 20;
+
+/// What is checked.
+#[derive(Debug, Clone)]
+pub enum Check {
+    /// A connection is accepted (`TCP_CHECK`).
+    Tcp(Target),
+    /// Pages are right (`HTTP_GET`, `SSL_GET`).
+    Http(Box<HttpCheck>),
+    /// A mail server greets (`SMTP_CHECK`).
+    Smtp(SmtpCheck),
+    /// A name server answers (`DNS_CHECK`).
+    Dns(DnsCheck),
+    /// Datagrams are taken or answered (`UDP_CHECK`).
+    Udp(UdpCheck),
+    /// Echo requests are answered (`PING_CHECK`).
+    Ping(Target),
+    /// A program says so (`MISC_CHECK`).
+    Script {
+        /// The program.
+        script: Script,
+        /// For how long it may run.
+        limit: Duration,
+        /// True when its exit status 2 to 255 is a weight plus two (`misc_dynamic`).
+        dynamic: bool,
+    },
+}
+
+/// What a check found that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The weight that a dynamic check says.
+    pub weight: Option<u32>,
+}
+
+/// Why a check failed.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// No connection.
+    #[error("can't connect to {to}: {source}")]
+    Connect {
+        /// Where to.
+        to: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The conversation broke.
+    #[error("{what}: {source}")]
+    Broken {
+        /// What was being done.
+        what: &'static str,
+        /// Why it could not be.
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The answer is not what it has to be.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl Failure {
+    /// A step that broke.
+    fn broken(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Broken { what, source }
+    }
+}
+
+impl Check {
+    /// Makes the check once.
+    pub async fn make(&self) -> Result<Found, Failure> {
+        let nothing = Found::default();
+        match self {
+            Self::Tcp(target) => target.within(target.connect()).await.map(|_| nothing),
+            Self::Http(check) => check.make().await.map(|()| nothing),
+            Self::Smtp(check) => check.make().await.map(|()| nothing),
+            Self::Dns(check) => check.make().await.map(|()| nothing),
+            Self::Udp(check) => check.make().await.map(|()| nothing),
+            Self::Ping(target) => target.within(ping::make(target)).await.map(|()| nothing),
+            Self::Script {
+                script,
+                limit,
+                dynamic,
+            } => said(script.run(*limit).await, *limit, *dynamic),
+        }
+    }
+}
+
+/// What a program's end says.
+fn said(outcome: Outcome, limit: Duration, dynamic: bool) -> Result<Found, Failure> {
+    let status = match outcome {
+        Outcome::Ended(status) => status,
+        Outcome::TimedOut => return Err(Failure::TimedOut(limit)),
+        Outcome::Failed(source) => {
+            let what = "running the program";
+            return Err(Failure::Broken { what, source });
+        }
+    };
+    match status.code() {
+        Some(0) => Ok(Found::default()),
+        Some(code @ 2..=255) if dynamic => Ok(Found {
+            weight: u32::try_from(code - 2).ok(),
+        }),
+        _ => Err(Failure::Wrong(format!("the program ended with {status}"))),
+    }
+}
