@@ -51,6 +51,8 @@ pub struct Step {
     pub outcome: Outcome,
     /// Where the rule comes from; nothing for the end of a chain.
     pub origin: Option<Origin>,
+    /// The rule's number in its chain, from 1; nothing for the end of a chain.
+    pub number: Option<usize>,
 }
 
 /// What happened at a step.
@@ -208,6 +210,7 @@ impl Walker {
                 continue;
             };
             *next += 1;
+            let number = *next;
             if self.budget == 0 {
                 break Fate::Unknown(self.give_up(walk.table, chain, "too many rules to try"));
             }
@@ -227,6 +230,7 @@ impl Walker {
             };
             let step = self.step(walk.table, chain, rule.text.clone(), outcome);
             self.path[step].origin = Some(rule.origin.clone());
+            self.path[step].number = Some(number);
             if let Action::Opaque(_) = action {
                 doubts.push((None, step));
                 continue;
@@ -383,6 +387,7 @@ impl Walker {
             text,
             outcome,
             origin: None,
+            number: None,
         });
         self.path.len() - 1
     }

@@ -7,6 +7,7 @@ mod element;
 mod enforce;
 mod instance;
 mod nftables;
+mod reach;
 mod value;
 mod variable;
 
@@ -18,6 +19,7 @@ pub use enforce::{
     script_of_removal, table_name,
 };
 pub use instance::{Backend, Compiled, Learning, compile};
+pub use reach::{Reached, reach};
 pub use variable::{Access, Parameters};
 
 use crate::diagnostic::{Diagnostic, Place};

@@ -207,6 +207,14 @@ impl Situation<'_> {
         }
     }
 
+    /// The value of a field of the frame; nothing where the frame does not have it, or nobody knows.
+    pub(crate) fn field(&self, key: Key) -> Option<u128> {
+        match self.value(key) {
+            Value::Is(value) => Some(value),
+            Value::Absent | Value::Unknown => None,
+        }
+    }
+
     fn every(&self, tests: &[Test]) -> Truth {
         let mut all = Truth::Yes;
         for test in tests {

@@ -1,0 +1,96 @@
+//! A frame of the catalogue with what becomes of it, and groups of those with the same cause.
+
+use pointsman_filter::catalogue::{Kind, Need, Part};
+use pointsman_filter::explain::Explanation;
+use pointsman_filter::judge::Verdict;
+use pointsman_filter::route::Direction;
+
+/// A frame and what becomes of it.
+pub(super) struct Finding {
+    pub(super) kind: Kind,
+    pub(super) explanation: Explanation,
+}
+
+impl Finding {
+    /// Whether it does not pass and must.
+    pub(super) fn is_lacking(&self) -> bool {
+        self.kind.need == Need::Must && self.explanation.verdict != Verdict::Pass
+    }
+
+    /// Whether people should look at it.
+    pub(super) fn is_trouble(&self) -> bool {
+        match self.kind.need {
+            Need::Must | Need::Should => self.explanation.verdict != Verdict::Pass,
+            Need::MustNot => self.kind.part == Part::Work && !self.is_dropped(),
+            Need::Free => false,
+        }
+    }
+
+    pub(super) fn is_dropped(&self) -> bool {
+        self.explanation.verdict == Verdict::Drop
+    }
+
+    pub(super) fn direction(&self) -> &'static str {
+        match self.kind.direction {
+            Direction::In | Direction::FromHost => "in",
+            Direction::Out | Direction::ToHost => "out",
+        }
+    }
+}
+
+/// What keeps frames from passing that should: one rule, or one chain's end.
+pub(super) struct Cause<'f> {
+    /// `source address pinned by `I-vnet0-ipv4-ip``.
+    pub(super) words: String,
+    /// The first finding of it.
+    pub(super) example: &'f Finding,
+    /// How many must pass.
+    pub(super) must: usize,
+    /// How many more should pass.
+    pub(super) should: usize,
+}
+
+/// Causes in the order of what they keep from passing that must.
+pub(super) fn causes(findings: &[Finding]) -> Vec<Cause<'_>> {
+    let mut causes: Vec<Cause<'_>> = Vec::new();
+    for finding in findings {
+        if finding.explanation.verdict == Verdict::Pass {
+            continue;
+        }
+        let (must, should) = match finding.kind.need {
+            Need::Must => (1, 0),
+            Need::Should => (0, 1),
+            Need::Free | Need::MustNot => continue,
+        };
+        let words = words(finding);
+        match causes.iter_mut().find(|cause| cause.words == words) {
+            Some(cause) => {
+                cause.must += must;
+                cause.should += should;
+            }
+            None => causes.push(Cause {
+                words,
+                example: finding,
+                must,
+                should,
+            }),
+        }
+    }
+    causes.sort_by_key(|cause| std::cmp::Reverse((cause.must, cause.should)));
+    causes
+}
+
+fn words(finding: &Finding) -> String {
+    let explanation = &finding.explanation;
+    let Some(rule) = &explanation.rule else {
+        return explanation.reason.clone();
+    };
+    let number = rule
+        .number
+        .map_or_else(|| "its end".into(), |number| format!("rule {number}"));
+    match (finding.is_dropped(), explanation.pins) {
+        (true, Some(pinned)) => format!("{} pinned by `{}`", pinned.name(), rule.chain),
+        (true, None) => format!("dropped by `{}`, {number}", rule.chain),
+        (false, _) => format!("not to be told behind `{}`, {number}", rule.chain),
+    }
+}
