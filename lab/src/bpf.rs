@@ -15,6 +15,7 @@ use crate::topology::Role;
 use crate::vnet_socket::raw_socket;
 
 const PROG_LOAD: libc::c_int = 5;
+const PROG_ATTACH: libc::c_int = 8;
 const LINK_CREATE: libc::c_int = 28;
 /// `BPF_F_...DRV_MODE` of `if_link.h`: in the driver, or not at all.
 const XDP_DRIVER: u32 = 1 << 2;
@@ -26,13 +27,15 @@ pub enum Hook {
     Xdp,
     /// The traffic-control hook for received frames (kernel 6.6 and later).
     TcxIngress,
+    /// The same for frames that are sent.
+    TcxEgress,
 }
 
 impl Hook {
     const fn program_type(self) -> u32 {
         match self {
             Self::Xdp => 6,
-            Self::TcxIngress => 3,
+            Self::TcxIngress | Self::TcxEgress => 3,
         }
     }
 
@@ -40,6 +43,7 @@ impl Hook {
         match self {
             Self::Xdp => 37,
             Self::TcxIngress => 46,
+            Self::TcxEgress => 47,
         }
     }
 }
@@ -78,6 +82,32 @@ pub const fn constant(result: i32) -> [Instruction; 2] {
 pub const XDP_PASS: [Instruction; 2] = constant(2);
 /// XDP program that drops every frame.
 pub const XDP_DROP: [Instruction; 2] = constant(1);
+
+/// Traffic-control program that takes the VLAN tag off.
+pub const POP_TAG: [Instruction; 3] = tagging(
+    // bpf_skb_vlan_pop
+    Instruction::new(0x85, 0, 0, 0, 19),
+);
+
+/// Traffic-control program that tags a frame for a VLAN.
+pub fn push_tag(vlan: u16) -> Vec<Instruction> {
+    let moved = |register, value| Instruction::new(0xb7, register, 0, 0, value);
+    let [call, end @ ..] = tagging(
+        // bpf_skb_vlan_push
+        Instruction::new(0x85, 0, 0, 0, 18),
+    );
+    // The protocol is in network byte order, the number in the host's.
+    let protocol = i32::from(0x8100_u16.to_be());
+    let mut program = vec![moved(2, protocol), moved(3, i32::from(vlan)), call];
+    program.extend(end);
+    program
+}
+
+/// A call, and whatever it says the frame goes on.
+const fn tagging(call: Instruction) -> [Instruction; 3] {
+    let [zero, exit] = constant(0);
+    [call, zero, exit]
+}
 
 /// An attached program; dropping it detaches it.
 #[derive(Debug)]
@@ -122,6 +152,41 @@ struct LinkAttributes {
     flags: u32,
     // The kernel reads what is specific to the link type from here; zeroes are the defaults.
     more: [u64; 6],
+}
+
+#[repr(C)]
+struct AttachAttributes {
+    interface: u32,
+    program: u32,
+    attach_type: u32,
+    flags: u32,
+    replaced: u32,
+    relative: u32,
+    revision: u64,
+}
+
+/// Attaches a traffic-control program in the calling thread's namespace for as long as the interface
+/// lives: links would need a process to hold them.
+pub(crate) fn attach_traffic_control(
+    interface: &str,
+    hook: Hook,
+    program: &[Instruction],
+) -> Result<()> {
+    let what = format!("cannot attach a BPF program to {interface}");
+    let interface = index_of(interface)?;
+    let loaded = load(hook, program)?;
+    let attach = AttachAttributes {
+        interface,
+        program: loaded.as_raw_fd().cast_unsigned(),
+        attach_type: hook.attach_type(),
+        flags: 0,
+        replaced: 0,
+        relative: 0,
+        revision: 0,
+    };
+    call(PROG_ATTACH, &attach)
+        .map(drop)
+        .map_err(LabError::io(what))
 }
 
 /// Loads a program and attaches it in the calling thread's namespace.
@@ -250,9 +315,15 @@ fn load(hook: Hook, program: &[Instruction]) -> Result<OwnedFd> {
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
+    let fd = call(command, attributes)?;
+    // SAFETY: loading and linking return a new descriptor, which is nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn call<T>(command: libc::c_int, attributes: &T) -> io::Result<i32> {
     // SAFETY: the kernel reads as many bytes as the attributes have, and the pointers in them are
     // to live buffers with the lengths given beside them.
-    let fd = unsafe {
+    let answer = unsafe {
         libc::syscall(
             libc::SYS_bpf,
             command,
@@ -260,9 +331,8 @@ fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
             mem::size_of::<T>(),
         )
     };
-    if fd < 0 {
+    if answer < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: both commands return a new descriptor, which is nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    Ok(answer as i32)
 }

@@ -81,16 +81,7 @@ impl Client<'_> {
 
     /// `curl` with what every call needs: no proxies, quiet, a limit.
     pub fn curl(&self) -> Command {
-        let mut command = Command::new("curl");
-        command.args([
-            "--disable",
-            "--silent",
-            "--show-error",
-            "--globoff",
-            "--noproxy",
-            "*",
-        ]);
-        command.args(["--max-time", &self.limit.as_secs_f32().to_string()]);
+        let mut command = plain_curl(self.limit);
         if let Some(source) = self.source {
             command.args(["--interface", &source.to_string()]);
         }
@@ -195,6 +186,21 @@ impl Client<'_> {
     }
 }
 
+/// `curl` without proxies and progress, with a limit.
+pub(crate) fn plain_curl(limit: Duration) -> Command {
+    let mut command = Command::new("curl");
+    command.args([
+        "--disable",
+        "--silent",
+        "--show-error",
+        "--globoff",
+        "--noproxy",
+        "*",
+    ]);
+    command.args(["--max-time", &limit.as_secs_f32().to_string()]);
+    command
+}
+
 fn checked(command: &Command, output: std::process::Output) -> Result<Vec<u8>> {
     if !output.status.success() {
         return Err(LabError::Command {
@@ -253,7 +259,8 @@ fn read_spread(text: &str) -> Spread {
     spread
 }
 
-fn ask_by_udp(
+/// Sends one datagram and waits for any answer, from wherever it comes.
+pub(crate) fn ask_by_udp(
     source: SocketAddr,
     to: SocketAddr,
     question: &[u8],

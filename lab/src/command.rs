@@ -13,8 +13,9 @@ use crate::ladder_text::Style;
 use crate::namespace::command_line;
 use crate::oracle::folder;
 use crate::recorder::Recorder;
+use crate::server::Manner;
 use crate::topology::{Kind, Options, Role, Topology};
-use crate::{decapsulate, demo, server, tag};
+use crate::{decapsulate, demo, fault, server, tag};
 
 /// Port of the servers that `up` starts.
 pub const PORT: u16 = 80;
@@ -40,7 +41,11 @@ pointsman-lab: network-namespace laboratories for a load balancer
                                  --record writes recordings instead of comparing
   generate [--first SEED] [--seeds N] DIR
                                  write the scenarios of N seeds (default 10, from 1) to a folder
-  serve --name NAME --port N     be a real server (in its namespace)
+  fault CODE | --list            build a fault, show it fail, cure it, undo the cure
+                                 (see `fault --help`)
+  serve --name NAME --port N [--only ADDRESS] [--careless]
+                                 be a real server (in its namespace); listen for TCP on one address
+                                 alone; let the kernel choose the source of answers by UDP
   decapsulate --interface I --tun NAME
                                  be the tunnel end of a real server (in its namespace)
 ";
@@ -82,7 +87,10 @@ pub fn list() -> Result<String> {
                 let servers = lab.topology().options.real_servers;
                 format!("{} with {servers} real servers", lab.topology().kind)
             }
-            Err(error) => format!("not whole: {error}"),
+            Err(error) => match fault::fault_lab::standing(&tag) {
+                Some(name) => format!("fault {name}"),
+                None => format!("not whole: {error}"),
+            },
         };
         text += &format!("{tag:12} {what}\n");
     }
@@ -127,8 +135,8 @@ pub fn ladder(
 }
 
 /// Serves in the namespace that this process is in, for ever.
-pub fn serve(name: &str, ports: &[u16]) -> Result<()> {
-    server::serve(name, ports)
+pub fn serve(name: &str, ports: &[u16], manner: Manner) -> Result<()> {
+    server::serve(name, ports, manner)
 }
 
 /// Decapsulates in the namespace that this process is in, for ever.
@@ -269,15 +277,19 @@ fn dispatch(words: &mut Words, program: &Program) -> Result<()> {
             words.end()?;
             folder::generate(&folder, first..first.saturating_add(seeds))?;
         }
+        "fault" => fault::command::fault(words, program)?,
         "serve" => {
             let name = words.option("--name")?;
             let mut ports = Vec::new();
             while let Some(port) = words.option("--port")? {
                 ports.push(number(&port, "--port")?);
             }
+            let only = words.option("--only")?;
+            let only = only.map(|text| number(&text, "--only")).transpose()?;
+            let careless = words.flag("--careless");
             words.end()?;
             let name = name.ok_or_else(|| LabError::Usage("serve needs --name".to_owned()))?;
-            serve(&name, &ports)?;
+            serve(&name, &ports, Manner { only, careless })?;
         }
         "decapsulate" => {
             let interface = words
@@ -301,22 +313,22 @@ fn number<T: std::str::FromStr>(text: &str, option: &str) -> Result<T> {
 }
 
 /// The words of a command line that are left.
-struct Words(Vec<String>);
+pub(crate) struct Words(pub(crate) Vec<String>);
 
 impl Words {
-    fn next(&mut self, wanted: &str) -> Result<String> {
+    pub(crate) fn next(&mut self, wanted: &str) -> Result<String> {
         if self.0.is_empty() {
             return Err(LabError::Usage(format!("{wanted} is missing")));
         }
         Ok(self.0.remove(0))
     }
 
-    fn flag(&mut self, name: &str) -> bool {
+    pub(crate) fn flag(&mut self, name: &str) -> bool {
         let at = self.0.iter().position(|word| word == name);
         at.map(|at| self.0.remove(at)).is_some()
     }
 
-    fn option(&mut self, name: &str) -> Result<Option<String>> {
+    pub(crate) fn option(&mut self, name: &str) -> Result<Option<String>> {
         let Some(at) = self.0.iter().position(|word| word == name) else {
             return Ok(None);
         };
@@ -351,7 +363,7 @@ impl Words {
         }
     }
 
-    fn end(&self) -> Result<()> {
+    pub(crate) fn end(&self) -> Result<()> {
         match self.0.first() {
             None => Ok(()),
             Some(word) => Err(LabError::Usage(format!("{word:?} is one word too many"))),

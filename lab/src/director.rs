@@ -74,7 +74,7 @@ impl<'a> Director<'a> {
         pointsman_linux::bpffs::mount("/sys/fs/bpf")
             .map_err(LabError::kernel("cannot mount a bpffs for pins"))?;
         let directory = tempfile::Builder::new()
-            .prefix(&format!("pm-{}-", tag))
+            .prefix(&tag::directory_prefix(tag))
             .tempdir()
             .map_err(LabError::io("cannot make a directory for the socket"))?;
         let mut director = Self {
@@ -271,6 +271,13 @@ impl<'a> Director<'a> {
         if let Some(mut process) = self.process.take() {
             process.kill();
         }
+    }
+
+    /// Leaves the daemon running, with its pins and its directory, when this process ends.
+    pub(crate) fn release(self) {
+        cleanup::forget_end(&self.key());
+        // Neither is the daemon ended nor its directory removed; `lab down` does both.
+        std::mem::forget(self);
     }
 
     /// Stops the daemon in the normal way, by SIGTERM; a bad end is an error.

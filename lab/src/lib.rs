@@ -48,6 +48,7 @@ pub mod demo;
 pub mod director;
 pub mod encapsulator;
 pub mod error;
+pub mod fault;
 pub mod gap;
 pub mod lab;
 pub mod ladder;

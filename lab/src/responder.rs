@@ -43,6 +43,32 @@ pub(crate) fn start(name: &str, port: u16) -> Result<()> {
     Ok(())
 }
 
+/// Opens `0.0.0.0:port` and answers for ever, from the address that the kernel chooses: what a
+/// server does that was not written with virtual addresses in mind.
+pub(crate) fn start_careless(name: &str, port: u16) -> Result<()> {
+    let what = || format!("{name} cannot listen on UDP 0.0.0.0:{port}");
+    let socket = UdpSocket::bind(("0.0.0.0", port)).map_err(LabError::io(what()))?;
+    let name = name.to_owned();
+    thread::Builder::new()
+        .name(format!("udp-{port}"))
+        .spawn(move || {
+            let mut buffer = vec![0; 65_536];
+            loop {
+                let answered = socket.recv_from(&mut buffer).and_then(|(length, peer)| {
+                    let mut answer = format!("{name}\n").into_bytes();
+                    answer.extend_from_slice(&buffer[..length]);
+                    socket.send_to(&answer, peer)
+                });
+                if let Err(error) = answered {
+                    // An ICMP error of an earlier answer.
+                    eprintln!("{name}: UDP port {port}: {error}");
+                }
+            }
+        })
+        .map_err(LabError::io(what()))?;
+    Ok(())
+}
+
 /// A datagram that was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exchange {

@@ -10,7 +10,7 @@
 
 use std::convert::Infallible;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -31,28 +31,41 @@ const CHUNK: u64 = 64 * 1024;
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
+/// How a server may be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Manner {
+    /// Listens for TCP on this address alone.
+    pub only: Option<IpAddr>,
+    /// Lets the kernel choose the source of answers by UDP.
+    pub careless: bool,
+}
+
 /// Serves for ever; prints `ready NAME` when all ports are open.
-pub fn serve(name: &str, ports: &[u16]) -> Result<()> {
+pub fn serve(name: &str, ports: &[u16], manner: Manner) -> Result<()> {
     if ports.is_empty() {
         return Err(LabError::Usage(
             "a server needs at least one port".to_owned(),
         ));
     }
     for port in ports {
-        responder::start(name, *port)?;
+        match manner.careless {
+            true => responder::start_careless(name, *port)?,
+            false => responder::start(name, *port)?,
+        }
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(LabError::io("cannot start the server's runtime"))?;
-    runtime.block_on(listen(name, ports))
+    let only = manner.only.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    runtime.block_on(listen(name, only, ports))
 }
 
-async fn listen(name: &str, ports: &[u16]) -> Result<()> {
+async fn listen(name: &str, only: IpAddr, ports: &[u16]) -> Result<()> {
     let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
     let mut tasks = Vec::new();
     for port in ports {
-        let address = SocketAddr::from(([0; 16], *port));
+        let address = SocketAddr::new(only, *port);
         let listener = TcpListener::bind(address)
             .await
             .map_err(LabError::io(format!(

@@ -52,6 +52,7 @@ pub fn take_down(tag: &str) -> Result<()> {
         )));
     }
     namespace::delete(&names)?;
+    remove_directories(tag);
     // What a director that was killed left pinned; its links went with the interfaces.
     match std::fs::remove_dir_all(pin_dir(tag)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LabError::io(format!(
@@ -67,14 +68,39 @@ pub fn pin_dir(tag: &str) -> PathBuf {
     PathBuf::from(format!("/sys/fs/bpf/pm-{tag}"))
 }
 
+/// What the names of a lab's directories of sockets and logs begin with.
+pub(crate) fn directory_prefix(tag: &str) -> String {
+    format!("pm-{tag}-")
+}
+
+/// Removes what a director that was kept, or killed with its lab, left among temporary files.
+fn remove_directories(tag: &str) {
+    let prefix = directory_prefix(tag);
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            // Only files of ours; what can't be removed is in nobody's way.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Parts of fault labs that other labs do not have.
+const FAULT_PARTS: [&str; 7] = [
+    "gateway", "host", "host1", "host2", "firewall", "stray", "nested",
+];
+
 fn split_name(name: &str) -> Option<(&str, &str)> {
     let (tag, role) = name.strip_prefix("pm")?.split_once('-')?;
     let server = |role: &str| {
         role.strip_prefix("rs")
             .is_some_and(|n| n.parse::<u8>().is_ok())
     };
-    let known =
-        ["switch", "client", "director", "backup", "router"].contains(&role) || server(role);
+    let known = ["switch", "client", "director", "backup", "router"].contains(&role)
+        || FAULT_PARTS.contains(&role)
+        || server(role);
     (check_tag(tag).is_ok() && known).then_some((tag, role))
 }
 

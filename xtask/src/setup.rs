@@ -76,6 +76,12 @@ const TOOLS: &[Tool] = &[
         "is the TLS server that checks talk to",
     ),
     tool(
+        "conntrack",
+        "conntrack",
+        Purpose::Test,
+        "shows what a host of a fault lab remembers",
+    ),
+    tool(
         "ethtool",
         "ethtool",
         Purpose::Test,

@@ -1,0 +1,114 @@
+//! Faults of the director's configuration, and of routing around a masquerading director.
+
+use super::Fault;
+use super::action::{Action, director, ipvsadm, run, stop};
+use super::site::{self, DIRECTOR, GATEWAY, LOCAL_CLIENT, RS1, RS2, SERVICE, Site};
+
+pub(crate) fn faults() -> Vec<Fault> {
+    vec![
+        no_service(),
+        no_server(),
+        sticky(),
+        gateway(),
+        same_subnet(),
+    ]
+}
+
+fn no_service() -> Fault {
+    Fault::single(
+        "NO_SERVICE_MATCH",
+        "the VIP has no virtual service with this port",
+        Site::direct(),
+        ("director", "eth0", &format!("no virtual service {SERVICE}")),
+        vec![ipvsadm(&format!("-D -t {SERVICE}"))],
+        vec![
+            ipvsadm(&format!("-A -t {SERVICE} -s rr")),
+            ipvsadm(&format!("-a -t {SERVICE} -r {RS1} -g")),
+        ],
+    )
+    .refused()
+}
+
+fn no_server() -> Fault {
+    let weigh = |weight: u8| ipvsadm(&format!("-e -t {SERVICE} -r {RS1} -g -w {weight}"));
+    Fault::single(
+        "NO_RS_AVAILABLE",
+        "every real server of the service has weight 0",
+        Site::direct(),
+        (
+            "director",
+            "eth0",
+            &format!("-a {SERVICE} -r {RS1}:80 -g -w 0"),
+        ),
+        vec![weigh(0)],
+        vec![weigh(1)],
+    )
+    .refused()
+}
+
+fn sticky() -> Fault {
+    let site = Site::direct().with(|site| {
+        let own = format!("{RS2}/24");
+        site.machine("rs2", site::Part::RealServer, "rs2")
+            .address("eth0", &own)
+            .default_via(GATEWAY)
+            .has_vip();
+        site.processes.push(site::server("rs2"));
+        site.services = vec![
+            format!("-A -t {SERVICE} -s rr -p 300"),
+            format!("-a -t {SERVICE} -r {RS1} -g"),
+        ];
+    });
+    let expire = |on: u8| director(&format!("setting expire_quiescent_template={on}"));
+    let second = |verb: char| ipvsadm(&format!("-{verb} -t {SERVICE} -r {RS2}"));
+    let weigh = |weight: u8| ipvsadm(&format!("-e -t {SERVICE} -r {RS1} -g -w {weight}"));
+    Fault::single(
+        "RS_STICKY_DEAD",
+        "persistence keeps a client at a real server that is quiesced and dead",
+        site,
+        ("director", "eth0", "expire_quiescent_template = 0"),
+        // Asked once, the client is known to be rs1's; then rs1 dies.
+        vec![Action::Ask { times: 1 }, second('a'), weigh(0), stop("rs1")],
+        vec![expire(1)],
+    )
+    .undone_by(vec![
+        expire(0),
+        second('d'),
+        weigh(1),
+        site::server("rs1"),
+        Action::Ask { times: 1 },
+        second('a'),
+        weigh(0),
+        stop("rs1"),
+    ])
+    .refused()
+}
+
+fn gateway() -> Fault {
+    let to = |gateway: &str| run("rs1", &format!("ip route replace default via {gateway}"));
+    Fault::single(
+        "NAT_BAD_GATEWAY",
+        "the real server's answers do not go through the director that translates them",
+        Site::one_armed(true),
+        ("rs1", "eth0", &format!("default via {GATEWAY} dev eth0")),
+        vec![to(GATEWAY)],
+        vec![to(DIRECTOR)],
+    )
+    .note("the client gets an answer from the real server's own address and resets it")
+}
+
+fn same_subnet() -> Fault {
+    let site = Site::one_armed(false).with(|site| {
+        let route = format!("route add {LOCAL_CLIENT}/32 via {DIRECTOR}");
+        site.at("rs1").line(&route);
+    });
+    let route = format!("{LOCAL_CLIENT}/32 via {DIRECTOR}");
+    Fault::single(
+        "NAT_SAME_SUBNET",
+        "client and real server are on one network, and answers go straight to the client",
+        site,
+        ("rs1", "eth0", "198.51.100.0/24 dev eth0 scope link"),
+        vec![run("rs1", &format!("ip route del {route}"))],
+        vec![run("rs1", &format!("ip route add {route}"))],
+    )
+}

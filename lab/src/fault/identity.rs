@@ -1,0 +1,203 @@
+//! Faults of who says to have the VIP, and of the network between neighbours.
+
+use super::Fault;
+use super::action::{Action, attempt, ipvsadm, run, sysctl};
+use super::site::{GATEWAY, Part, REMOTE_RS1, RS2, SERVICE, Site, VIP};
+
+pub(crate) fn faults() -> Vec<Fault> {
+    vec![
+        arp_flux(),
+        arp_announce(),
+        duplicate(),
+        stale_neighbour(),
+        mac_flap(),
+        hairpin(),
+        isolated(),
+        not_adjacent(),
+    ]
+}
+
+/// The gateway asks anew where everybody is.
+fn forget() -> Action {
+    run("gateway", "ip neighbour flush dev lan1")
+}
+
+/// With a second real server on a port of the switch itself, so that its ARP answers come first. It
+/// has the VIP and does not serve: it is being repaired.
+fn idle_server() -> Site {
+    Site::direct().with(|site| {
+        let own = format!("{RS2}/24");
+        site.machine("rs2", Part::RealServer, "rs2")
+            .address("eth0", &own)
+            .default_via(GATEWAY)
+            .has_vip();
+    })
+}
+
+fn arp_flux() -> Fault {
+    Fault::single(
+        "ARP_FLUX_RS",
+        "a real server answers ARP requests for the VIP, before the director",
+        idle_server(),
+        ("rs2", "eth0", "net.ipv4.conf.all.arp_ignore = 0"),
+        vec![sysctl("rs2", "net.ipv4.conf.all.arp_ignore", "0"), forget()],
+        vec![sysctl("rs2", "net.ipv4.conf.all.arp_ignore", "1"), forget()],
+    )
+    .refused()
+    .note("the director sees nothing; were rs2 serving, only the balance would be wrong")
+}
+
+fn arp_announce() -> Fault {
+    Fault::single(
+        "ARP_ANNOUNCE_RS",
+        "a real server asks for its gateway with the VIP as sender, and so announces the VIP",
+        idle_server(),
+        ("rs2", "eth0", "net.ipv4.conf.all.arp_announce = 0"),
+        vec![sysctl("rs2", "net.ipv4.conf.all.arp_announce", "0")],
+        vec![
+            sysctl("rs2", "net.ipv4.conf.all.arp_announce", "2"),
+            forget(),
+        ],
+    )
+    .before(vec![
+        run("rs2", "ip neighbour flush dev eth0"),
+        attempt("rs2", &format!("ping -q -c 1 -W 0.1 -I {VIP} {GATEWAY}")),
+    ])
+    .refused()
+    .note("each time rs2 sends from the VIP and must ask where the gateway is")
+}
+
+/// With a machine that balanced once.
+pub(crate) fn with_stray(site: Site) -> Site {
+    site.with(|site| {
+        site.machine("stray", Part::Other, "st")
+            .address("eth0", "198.51.100.240/24")
+            .default_via(GATEWAY);
+    })
+}
+
+fn duplicate() -> Fault {
+    let address = format!("{VIP}/32 dev eth0");
+    Fault::single(
+        "DUP_VIP",
+        "a second machine has the VIP and answers ARP requests for it",
+        with_stray(Site::direct()),
+        ("stray", "eth0", &format!("inet {VIP}/32 eth0")),
+        vec![run("stray", &format!("ip address add {address}")), forget()],
+        vec![run("stray", &format!("ip address del {address}")), forget()],
+    )
+    .refused()
+}
+
+fn stale_neighbour() -> Fault {
+    let site = with_stray(Site::direct());
+    let old = site.mac("stray", "eth0");
+    let entry = format!("{VIP} lladdr {old} dev lan1");
+    Fault::single(
+        "STALE_NEIGH",
+        "the gateway sends to the machine that had the VIP before",
+        site,
+        ("gateway", "lan1", &format!("{entry} PERMANENT")),
+        vec![run(
+            "gateway",
+            &format!("ip neighbour replace {entry} nud permanent"),
+        )],
+        vec![run("gateway", &format!("ip neighbour del {VIP} dev lan1"))],
+    )
+}
+
+fn mac_flap() -> Fault {
+    let site = with_stray(Site::direct());
+    let own = site.mac("stray", "eth0");
+    let director = site.mac("director", "eth0");
+    let speak = |node| attempt(node, &format!("ping -q -c 1 -W 0.1 {GATEWAY}"));
+    Fault::single(
+        "MAC_FLAP",
+        "two machines have the same hardware address, and the switch follows who spoke last",
+        site,
+        ("switch", "st", &format!("{director} dev st master br0")),
+        vec![run(
+            "stray",
+            &format!("ip link set dev eth0 address {director}"),
+        )],
+        vec![
+            run("stray", &format!("ip link set dev eth0 address {own}")),
+            speak("director"),
+        ],
+    )
+    .before(vec![speak("stray")])
+}
+
+/// Director and real server are guests of a guest: both behind one port of the host, and the inner
+/// hypervisor leaves switching to the host (VEPA).
+fn nested() -> Site {
+    let mut site = Site::direct();
+    let macs = ["director", "rs1"].map(|node| site.mac(node, "eth0"));
+    site.cables.retain(|ends| {
+        !ends
+            .iter()
+            .any(|end| matches!(end.node, "director" | "rs1"))
+    });
+    site.node("nested", Part::Other);
+    site.cable(("nested", "eth0", None), ("host1", "vnet0", Some("br0")));
+    for (mac, node) in macs.into_iter().zip(["director", "rs1"]) {
+        site.at("nested").line(&format!(
+            "link add link eth0 name eth1 address {mac} type macvlan mode vepa"
+        ));
+        site.at("nested")
+            .line(&format!("link set dev eth1 netns @{node} name eth0"));
+        site.at(node).lines.insert(0, "link set dev eth0 up".into());
+    }
+    // First, so that its guests have their interfaces when their turn comes.
+    site.nodes.rotate_right(1);
+    site.at("host1")
+        .line("link set dev vnet0 type bridge_slave hairpin on");
+    site
+}
+
+fn hairpin() -> Fault {
+    Fault::single(
+        "HAIRPIN",
+        "director and real server are behind one port, which frames may not leave by that they \
+         came in by",
+        nested(),
+        ("host1", "vnet0", "hairpin off"),
+        vec![run("host1", "bridge link set dev vnet0 hairpin off")],
+        vec![run("host1", "bridge link set dev vnet0 hairpin on")],
+    )
+}
+
+fn isolated() -> Fault {
+    let each = |state: &str| {
+        ["h1", "h2"]
+            .map(|port| {
+                run(
+                    "switch",
+                    &format!("bridge link set dev {port} isolated {state}"),
+                )
+            })
+            .to_vec()
+    };
+    Fault::single(
+        "PORT_ISOLATED",
+        "the ports of both hosts are isolated from each other",
+        Site::direct(),
+        ("switch", "h1", "isolated on"),
+        each("on"),
+        each("off"),
+    )
+}
+
+fn not_adjacent() -> Fault {
+    let server = format!("-t {SERVICE} -r {REMOTE_RS1}");
+    Fault::single(
+        "L2_NOT_ADJACENT",
+        "direct routing to a real server that is behind a router",
+        Site::tunnel(),
+        ("director", "eth0", &format!("-a {server}:80 -g")),
+        vec![ipvsadm(&format!("-e {server} -g"))],
+        vec![ipvsadm(&format!("-e {server} -i"))],
+    )
+    .refused()
+    .note("the router sends the packet back to the VIP, round and round until its time is over")
+}

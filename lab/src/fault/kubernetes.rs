@@ -1,0 +1,180 @@
+//! Faults of hosts that are nodes of Kubernetes too.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::action::{Action, feed, run, sysctl};
+use super::hypervisor::filtering_host;
+use super::site::{Part, Site, VIP, server};
+use super::{Blocker, Fault};
+
+/// The guest's port of Harvester's bridge.
+const PORT: &str = "veth2db2ad9c";
+/// The guest.
+const GUEST: &str = "172.16.178.178";
+/// The service's address in the cluster.
+const CLUSTER_IP: &str = "10.43.113.238";
+
+pub(crate) fn faults() -> Vec<Fault> {
+    vec![bridge_unnat(), docker_policy(), kube_invalid()]
+}
+
+/// A node of Harvester: its own traffic leaves by `mgmt0`, its guests are on a bridge of `eth1`.
+///
+/// ```text
+/// host mgmt0 -- lan0 gateway lan1 -- eth1 host (harvester-br0) veth2db2ad9c -- rs1
+/// ```
+///
+/// Guests are in VLAN 178. A kernel without VLAN filtering in bridges is helped by BPF programs:
+/// `eth1` tags what leaves, the guest's port takes tags off. So what comes in is tagged while it
+/// crosses the bridge, and what goes out is not.
+pub(crate) fn harvester() -> Site {
+    let mut site = Site::direct();
+    site.nodes.clear();
+    site.cables.clear();
+    site.processes.clear();
+    site.services.clear();
+    site.director = None;
+    site.asker = "host";
+    site.client = Ipv4Addr::new(172, 16, 0, 57);
+    site.vip = SocketAddrV4::new(Ipv4Addr::new(10, 43, 113, 238), 80);
+    site.node("host", Part::Host).bridges.push("harvester-br0");
+    site.node("gateway", Part::Gateway)
+        .sysctl("net.ipv4.ip_forward", "1");
+    site.node("rs1", Part::RealServer);
+    site.cable(("host", "mgmt0", None), ("gateway", "lan0", None));
+    let bridge = Some("harvester-br0");
+    site.cable(("host", "eth1", bridge), ("gateway", "lan1", None));
+    site.cable(("rs1", "eth0", None), ("host", PORT, bridge));
+    site.at("host")
+        .address("mgmt0", "172.16.0.57/24")
+        .default_via("172.16.0.1");
+    site.at("gateway")
+        .address("lan0", "172.16.0.1/24")
+        .address("lan1", "172.16.178.1/24");
+    site.at("rs1")
+        .address("eth0", &format!("{GUEST}/24"))
+        .default_via("172.16.178.1");
+    site.processes.push(server("rs1"));
+    for (node, device, sent, vlan) in [
+        ("host", "eth1", true, Some(178)),
+        ("host", PORT, true, None),
+        ("gateway", "lan1", false, None),
+        ("gateway", "lan1", true, Some(178)),
+    ] {
+        site.last.push(Action::Tag {
+            node,
+            device,
+            sent,
+            vlan,
+        });
+    }
+    let rules = kube_proxy();
+    site.last.push(feed("host", "iptables-restore", &rules));
+    site
+}
+
+/// What kube-proxy writes for a service with one endpoint, the guest.
+fn kube_proxy() -> String {
+    let (service, endpoint) = ("KUBE-SVC-DB9BDCA5NGINXLB0", "KUBE-SEP-ZQ4NGINXVM178178");
+    let name = "-m comment --comment \"default/nginx-lb:http cluster IP\"";
+    let mut lines = vec!["*nat".to_owned()];
+    for chain in ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"] {
+        lines.push(format!(":{chain} ACCEPT"));
+    }
+    for chain in [
+        "KUBE-MARK-MASQ",
+        "KUBE-POSTROUTING",
+        "KUBE-SERVICES",
+        service,
+        endpoint,
+    ] {
+        lines.push(format!(":{chain} -"));
+    }
+    let portals = "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
+    for rule in [
+        format!("PREROUTING {portals}"),
+        format!("OUTPUT {portals}"),
+        "POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING"
+            .to_owned(),
+        format!("KUBE-SERVICES -d {CLUSTER_IP}/32 -p tcp {name} -m tcp --dport 80 -j {service}"),
+        format!(
+            "{service} ! -s 10.42.0.0/16 -d {CLUSTER_IP}/32 -p tcp {name} -m tcp --dport 80 \
+             -j KUBE-MARK-MASQ"
+        ),
+        format!("{service} -m comment --comment \"default/nginx-lb:http\" -j {endpoint}"),
+        format!("{endpoint} -s {GUEST}/32 -j KUBE-MARK-MASQ"),
+        format!("{endpoint} -p tcp -m tcp -j DNAT --to-destination {GUEST}:80"),
+        "KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000".to_owned(),
+        "KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN".to_owned(),
+        "KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0".to_owned(),
+        "KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic requiring SNAT\" \
+         -j MASQUERADE --random-fully"
+            .to_owned(),
+    ] {
+        lines.push(format!("-A {rule}"));
+    }
+    lines.push("COMMIT\n".to_owned());
+    lines.join("\n")
+}
+
+/// The bridge's packets are given to iptables, which un-NATs answers that are still on their way.
+pub(crate) fn unnat() -> Blocker {
+    let key = "net.bridge.bridge-nf-call-iptables";
+    Blocker::new(
+        "BR_NF_FULL_UNNAT",
+        ("host", PORT, &format!("{key} = 1")),
+        vec![sysctl("host", key, "1")],
+        vec![sysctl("host", key, "0")],
+    )
+}
+
+fn bridge_unnat() -> Fault {
+    Fault::new(
+        "BR_NF_FULL_UNNAT",
+        "a guest's answer is translated back while it crosses the host's bridge, and no longer \
+         fits when it comes by the gateway",
+        harvester(),
+    )
+    .blocked(unnat())
+    .note("the connection stays in SYN_RECV in the host's conntrack")
+}
+
+fn docker_policy() -> Fault {
+    let rules = "*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\n:DOCKER-USER -\n\
+                 :DOCKER-FORWARD -\n-A FORWARD -j DOCKER-USER\n-A FORWARD -j DOCKER-FORWARD\n\
+                 -A DOCKER-USER -j RETURN\nCOMMIT\n";
+    let accept = "DOCKER-USER -m physdev --physdev-is-bridged -j ACCEPT";
+    Fault::single(
+        "DOCKER_FORWARD_DROP",
+        "Docker's policy for forwarded packets holds for bridged ones too",
+        filtering_host("host1"),
+        ("host1", "vnet0", "-P FORWARD DROP"),
+        vec![feed("host1", "iptables-restore", rules)],
+        vec![run("host1", &format!("iptables -I {accept}"))],
+    )
+    .undone_by(vec![run("host1", &format!("iptables -D {accept}"))])
+}
+
+fn kube_invalid() -> Fault {
+    let rules = "*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\n:KUBE-FORWARD -\n\
+                 -A FORWARD -m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD\n\
+                 -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP\nCOMMIT\n";
+    let untracked = format!("PREROUTING -d {VIP} -p tcp --dport 80 -j CT --notrack");
+    Fault::single(
+        "KUBE_INVALID_DROP",
+        "kube-proxy's rule against invalid packets meets connections whose answers it never sees",
+        filtering_host("host1"),
+        (
+            "host1",
+            "vnet0",
+            "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP",
+        ),
+        vec![feed("host1", "iptables-restore", rules)],
+        vec![run("host1", &format!("iptables -t raw -I {untracked}"))],
+    )
+    .undone_by(vec![run(
+        "host1",
+        &format!("iptables -t raw -D {untracked}"),
+    )])
+    .note("the client connects, then hangs")
+}

@@ -1,0 +1,227 @@
+//! Fault labs in words for people, and as JSON for programs.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::action::Action;
+use super::fault_lab::{FaultLab, Outcome, namespace_name};
+use super::site::Part;
+use super::{Fault, Request};
+
+/// Version of the JSON of a topology.
+pub const TOPOLOGY_SCHEMA: &str = "pointsman.topology/1";
+
+impl Part {
+    /// Its name in a topology.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+            Self::Switch => "switch",
+            Self::Host => "host",
+            Self::Director => "director",
+            Self::RealServer => "real-server",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Who is there and how they are connected, for a doctor: nothing of what is wrong.
+pub fn topology(fault: &Fault, tag: &str) -> Value {
+    let site = &fault.site;
+    let ends = || site.cables.iter().flatten();
+    let nodes: Vec<Value> = site
+        .nodes
+        .iter()
+        .map(|node| {
+            let own = ends().filter(|end| end.node == node.name);
+            let ports: Vec<Value> = own
+                .map(|end| {
+                    let cable = site.cables.iter().find(|cable| {
+                        cable
+                            .iter()
+                            .any(|other| other.node == end.node && other.port == end.port)
+                    });
+                    let peer = cable.and_then(|cable| {
+                        cable
+                            .iter()
+                            .find(|other| other.node != end.node || other.port != end.port)
+                    });
+                    json!({
+                        "name": end.port,
+                        "mac": end.mac.to_string(),
+                        "bridge": end.bridge,
+                        "peer": peer.map(|peer| json!({"node": peer.node, "port": peer.port})),
+                    })
+                })
+                .collect();
+            json!({
+                "name": node.name,
+                "role": node.part.name(),
+                "netns": namespace_name(tag, node.name),
+                "ports": ports,
+            })
+        })
+        .collect();
+    json!({
+        "schema": TOPOLOGY_SCHEMA,
+        "vip": site.vip.to_string(),
+        "protocol": protocol(fault.request),
+        "client": site.client.to_string(),
+        "asker": site.asker,
+        "nodes": nodes,
+    })
+}
+
+const fn protocol(request: Request) -> &'static str {
+    match request {
+        Request::Udp => "udp",
+        Request::Get | Request::Post(_) => "tcp",
+    }
+}
+
+/// A fault with everything that is known about it, the answers included.
+pub fn catalogue_entry(fault: &Fault) -> Value {
+    let steps = |actions: &[Action]| -> Vec<Value> {
+        actions
+            .iter()
+            .map(|action| json!({"node": action.node(), "do": action.to_string()}))
+            .collect()
+    };
+    let blockers: Vec<Value> = fault
+        .blockers
+        .iter()
+        .map(|blocker| {
+            json!({
+                "code": blocker.code,
+                "node": blocker.guilty.node,
+                "port": blocker.guilty.port,
+                "rule": blocker.guilty.rule,
+                "breaks": steps(&blocker.breaks),
+                "cure": steps(&blocker.cure),
+                "undo": steps(&blocker.undo),
+            })
+        })
+        .collect();
+    json!({
+        "name": fault.name,
+        "title": fault.title,
+        "vip": fault.vip().to_string(),
+        "protocol": protocol(fault.request),
+        "client": fault.site.client.to_string(),
+        "curl_exit": if fault.is_healthy() { 0 } else { fault.exit },
+        "note": fault.note,
+        "before": steps(&fault.before),
+        "blockers": blockers,
+    })
+}
+
+/// One line each.
+pub fn list(title: &str, faults: &[Fault]) -> String {
+    let mut text = format!("{title}\n");
+    for fault in faults {
+        let _ = writeln!(text, "  {:24} {}", fault.name, fault.title);
+    }
+    text
+}
+
+/// The command that a request is.
+pub fn question(fault: &Fault) -> String {
+    let vip = fault.vip();
+    match fault.request {
+        Request::Get => format!("curl http://{vip}/"),
+        Request::Post(length) => {
+            format!("head -c {length} /dev/zero | curl --data-binary @- http://{vip}/echo")
+        }
+        Request::Udp => format!("a datagram to {vip}"),
+    }
+}
+
+/// How a request ended.
+pub fn ending(outcome: &Outcome) -> String {
+    // The answer to a large question is as large.
+    let text: String = outcome.text.chars().take(80).collect();
+    match outcome.exit {
+        0 => format!("answered: {text}"),
+        exit => format!("failed, exit code {exit}: {text}"),
+    }
+}
+
+/// Steps as one would type them on the lab's host.
+pub fn steps(lab: &FaultLab, actions: &[Action]) -> String {
+    let mut text = String::new();
+    for action in actions {
+        let _ = match action.node() {
+            None => writeln!(text, "  {action}"),
+            Some(node) => {
+                let before = match action {
+                    Action::Director { .. } => director_environment(lab),
+                    _ => String::new(),
+                };
+                let namespace = lab.namespace(node);
+                writeln!(text, "  ip netns exec {namespace} {before}{action}")
+            }
+        };
+    }
+    text
+}
+
+/// What leads `pointsman` to the lab's director.
+fn director_environment(lab: &FaultLab) -> String {
+    lab.director().map_or(String::new(), |director| {
+        let (_, socket) = director.program();
+        format!("env POINTSMAN_SOCKET={} ", socket.display())
+    })
+}
+
+/// Where everything is in a lab that stands.
+pub fn standing(lab: &FaultLab) -> String {
+    let fault = lab.fault();
+    let site = &fault.site;
+    let mut text = format!("lab {}: {}, {}\n\n", lab.tag(), fault.name, fault.title);
+    for node in &site.nodes {
+        let _ = write!(text, "  {:10} {:28}", node.name, lab.namespace(node.name));
+        for end in site.cables.iter().flatten() {
+            if end.node == node.name {
+                let bridge = end.bridge.map(|name| format!(" on {name}"));
+                let _ = write!(
+                    text,
+                    " {} ({}){}",
+                    end.port,
+                    end.mac,
+                    bridge.unwrap_or_default()
+                );
+            }
+        }
+        text += "\n";
+    }
+    let asker = lab.namespace(site.asker);
+    let _ = write!(
+        text,
+        "\nask        ip netns exec {asker} {}\nenter      ip netns exec {asker} bash\n",
+        question(fault)
+    );
+    if lab.director().is_some() {
+        let _ = writeln!(
+            text,
+            "director   ip netns exec {} {}pointsman ipvsadm -Ln",
+            lab.namespace("director"),
+            director_environment(lab)
+        );
+    }
+    for blocker in &fault.blockers {
+        let _ = write!(
+            text,
+            "\n{} at {} {}: {}\n cure\n{} undo\n{}",
+            blocker.code,
+            blocker.guilty.node,
+            blocker.guilty.port,
+            blocker.guilty.rule,
+            steps(lab, &blocker.cure),
+            steps(lab, &blocker.undo)
+        );
+    }
+    let _ = writeln!(text, "\ntake it down: pointsman lab down {}", lab.tag());
+    text
+}
