@@ -142,6 +142,8 @@ fn state_name(state: State) -> &'static str {
 enum Command {
     /// What a tracker found.
     Reading(String, Reading),
+    /// A new configuration, and where to say whether it was taken.
+    Configure(Box<VrrpConfig>, Sender<Result<()>>),
     /// To give everything back and end.
     Stop,
 }
@@ -216,6 +218,15 @@ impl Vrrp {
     /// How others talk to the virtual routers.
     pub fn remote(&self) -> Remote {
         self.remote.clone()
+    }
+
+    /// Gives the virtual routers a new configuration: what stays the same goes on as it is. With an
+    /// error nothing has changed.
+    pub fn set_config(&self, config: &VrrpConfig) -> Result<()> {
+        let (answer, answered) = channel();
+        let config = Box::new(config.clone());
+        self.remote.send(Command::Configure(config, answer));
+        answered.recv().context("the virtual routers have ended")?
     }
 
     /// How the virtual routers are.

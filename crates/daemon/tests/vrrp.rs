@@ -167,6 +167,17 @@ fn the_address_is_where_the_highest_priority_is() {
         &format!("address delete {V4}/32 dev eth0"),
     );
     wait("the address to come back", || segment.has(0, V4));
+    // A new configuration, without an election.
+    let mut more = quick.ours(190, 0, 1);
+    let second: IpAddr = "10.77.0.101".parse().expect("an address");
+    more.instances[0].router.excluded.push(second);
+    high.set_config(&more).expect("it can be");
+    assert!(segment.has(0, V4) && segment.has(0, "10.77.0.101"));
+    let mut wrong = more.clone();
+    wrong.instances[0].router.vrid = 0;
+    high.set_config(&wrong).expect_err("no such id");
+    high.set_config(&quick.ours(200, 0, 1)).expect("it can be");
+    assert!(segment.has(0, V4) && !segment.has(0, "10.77.0.101"));
     let began = Instant::now();
     high.stop();
     segment.wait_for_owner(1, &[0, 1], V4);

@@ -209,3 +209,48 @@ fn what_is_for_nobody_is_no_error() {
     }
     assert_eq!(pair.host.routers()[0].stats().received, 0);
 }
+
+#[test]
+fn a_new_configuration_leaves_masters_masters() {
+    let mut pair = Pair::new(false);
+    pair.run(second(5));
+    pair.words();
+    let configs = |pair: &Pair| -> Vec<RouterConfig> {
+        let routers = pair.host.routers().iter();
+        routers.map(|router| router.config().clone()).collect()
+    };
+    // Turned around, with another priority and a newcomer.
+    let mut turned = configs(&pair);
+    turned.reverse();
+    turned[0].priority = 99;
+    let mut newcomer = turned[1].clone();
+    newcomer.name = "VI_2".to_owned();
+    newcomer.vrid = 52;
+    turned.push(newcomer);
+    pair.host.retire(&turned, pair.now);
+    assert_eq!(pair.words(), "");
+    let group = SyncGroup::new("VG", &[0, 1], false);
+    pair.host.set_config(turned, vec![group], pair.now);
+    assert_eq!(pair.states(), (Master, Master, Master));
+    assert_eq!(pair.host.routers()[2].state(), State::Initialize);
+    // The new priority is told at once; nobody is told of a change of state.
+    assert_eq!(pair.words(), "0 send 99, 1 send 150");
+    // The group still holds together.
+    pair.hear(1, 200);
+    assert_eq!(pair.states(), (Backup, Backup, Backup));
+    pair.words();
+    // What is gone says so; what leaves its group goes on alone.
+    pair.run(second(5));
+    pair.words();
+    let mut alone = configs(&pair);
+    alone.truncate(1);
+    pair.host.retire(&alone, pair.now);
+    let words = pair.words();
+    assert!(
+        words.contains("1 send 0, 1 remove, 1 INSTANCE \"VI_0\" DELETED 150"),
+        "{words}"
+    );
+    pair.host.set_config(alone, Vec::new(), pair.now);
+    pair.run(second(5));
+    assert_eq!(pair.host.routers()[0].state(), Master);
+}

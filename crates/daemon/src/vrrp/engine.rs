@@ -47,8 +47,8 @@ pub(super) struct Engine {
     surroundings: Surroundings,
     sockets: BTreeMap<(String, Family), RawIp>,
     senders: BTreeMap<u32, FrameSender>,
-    /// Interfaces' numbers and the virtual addresses that they have from us.
-    held: BTreeSet<(u32, IpAddr)>,
+    /// Interfaces' numbers and the virtual addresses that they have from us, with the networks' lengths.
+    held: BTreeMap<(u32, IpAddr), u8>,
     complaints: BTreeMap<(usize, &'static str), Instant>,
     /// Names of interfaces that are tracked.
     tracked: BTreeSet<String>,
@@ -64,37 +64,16 @@ impl Engine {
         notices: UnboundedSender<Notice>,
         status: Arc<Mutex<Vec<RouterStatus>>>,
     ) -> Result<Self> {
-        let mut groups = Vec::new();
-        for group in &config.groups {
-            let mut members = Vec::new();
-            for name in &group.members {
-                let at = config.instances.iter().position(|i| i.router.name == *name);
-                let Some(at) = at else {
-                    bail!("sync group {}: no virtual router {name}", group.name);
-                };
-                members.push(at);
-            }
-            groups.push(SyncGroup::new(&group.name, &members, group.tracking_weight));
-        }
-        let mut routers = Vec::new();
-        for instance in &config.instances {
-            instance.router.check()?;
-            routers.push(VirtualRouter::new(instance.router.clone()));
-        }
-        let held = |instance: &Instance| {
-            let config = &instance.router;
-            let all = config.addresses.iter().chain(&config.excluded);
-            all.copied().collect::<Vec<_>>()
-        };
-        let trackers = config.instances.iter().flat_map(|i| &i.router.trackers);
-        let tracked = trackers.filter_map(|tracker| tracker.name.strip_prefix(INTERFACE_TRACKER));
+        let groups = checked_groups(config)?;
+        let routers = config.instances.iter();
+        let routers = routers.map(|instance| VirtualRouter::new(instance.router.clone()));
         // Watch first: what changes while it is read is seen.
         let monitor = Monitor::new().context("watching interfaces")?;
         let mut netlink = Netlink::new()?;
         let surroundings = Surroundings::read(&mut netlink)?;
         let mut engine = Self {
-            router: VrrpRouter::new(routers, groups),
-            virtual_: config.instances.iter().flat_map(held).collect(),
+            router: VrrpRouter::new(routers.collect(), groups),
+            virtual_: virtual_addresses(config),
             instances: config.instances.clone(),
             ear,
             notices,
@@ -104,9 +83,9 @@ impl Engine {
             surroundings,
             sockets: BTreeMap::new(),
             senders: BTreeMap::new(),
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             complaints: BTreeMap::new(),
-            tracked: tracked.map(str::to_owned).collect(),
+            tracked: tracked_interfaces(config),
             epoch: Instant::now(),
             begins: config.startup_delay,
         };
@@ -300,10 +279,33 @@ impl Engine {
                     let now = self.now();
                     self.router.handle_reading(&tracker, reading, now);
                 }
+                Ok(Command::Configure(config, answer)) => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.configure(&config));
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return true,
                 Err(TryRecvError::Empty) => return false,
             }
         }
+    }
+
+    /// Takes a new configuration, or says what is wrong with it and stays as it is.
+    fn configure(&mut self, config: &VrrpConfig) -> Result<()> {
+        let groups = checked_groups(config)?;
+        let now = self.now();
+        let routers: Vec<_> = config.instances.iter().map(|i| i.router.clone()).collect();
+        self.router.retire(&routers, now);
+        // Of those that are gone; the positions are still the old ones.
+        self.carry();
+        self.instances = config.instances.clone();
+        self.virtual_ = virtual_addresses(config);
+        self.tracked = tracked_interfaces(config);
+        self.complaints.clear();
+        self.router.set_config(routers, groups, now);
+        self.carry();
+        self.clear_stale();
+        self.look();
+        Ok(())
     }
 
     /// Does what the virtual routers want.
@@ -313,7 +315,7 @@ impl Engine {
                 Output::Send(datagram) => self.send(at, datagram),
                 Output::Frame(frame) => self.announce(at, &frame),
                 Output::AddAddress(address) => self.hold(at, address),
-                Output::RemoveAddress(address) => self.release(at, address),
+                Output::RemoveAddress(address) => self.release(address),
                 Output::Notify(notice) => {
                     tracing::info!("{notice}");
                     // Without a listener nobody wants to know.
@@ -365,19 +367,19 @@ impl Engine {
         };
         match self.netlink.address_add(&holding.on(index)) {
             Ok(()) => {
-                self.held.insert((index, address));
+                self.held.insert((index, address), holding.prefix);
             }
             Err(error) => tracing::error!(%error, %address, "can't add a virtual address"),
         }
     }
 
-    fn release(&mut self, at: usize, address: IpAddr) {
-        let (holding, index) = self.holding(at, address);
-        let Some(index) = index else {
+    fn release(&mut self, address: IpAddr) {
+        let held = self.held.iter().find(|((_, held), _)| *held == address);
+        let Some((&(index, _), &prefix)) = held else {
             return;
         };
         self.held.remove(&(index, address));
-        if let Err(error) = self.netlink.address_delete(index, address, holding.prefix) {
+        if let Err(error) = self.netlink.address_delete(index, address, prefix) {
             tracing::error!(%error, %address, "can't remove a virtual address");
         }
     }
@@ -400,8 +402,11 @@ impl Engine {
         for at in 0..self.instances.len() {
             for address in self.own_addresses(at) {
                 let (holding, index) = self.holding(at, address);
-                let Some(index) = index.filter(|index| self.surroundings.has(*index, address))
-                else {
+                let stale = |index: &u32| {
+                    self.surroundings.has(*index, address)
+                        && !self.held.contains_key(&(*index, address))
+                };
+                let Some(index) = index.filter(stale) else {
                     continue;
                 };
                 match self.netlink.address_delete(index, address, holding.prefix) {
@@ -418,8 +423,8 @@ impl Engine {
             for address in self.own_addresses(at) {
                 let (_, index) = self.holding(at, address);
                 let Some(index) = index else { continue };
-                let lost =
-                    self.held.contains(&(index, address)) && !self.surroundings.has(index, address);
+                let lost = self.held.contains_key(&(index, address))
+                    && !self.surroundings.has(index, address);
                 if lost {
                     tracing::warn!(%address, "somebody removed a virtual address; adding it again");
                     self.hold(at, address);
@@ -446,6 +451,38 @@ impl Engine {
             tracing::warn!(%error, instance = %name, "can't {what}");
         }
     }
+}
+
+/// The sync groups, if everything is as it can be.
+fn checked_groups(config: &VrrpConfig) -> Result<Vec<SyncGroup>> {
+    for instance in &config.instances {
+        instance.router.check()?;
+    }
+    let mut groups = Vec::new();
+    for group in &config.groups {
+        let mut members = Vec::new();
+        for name in &group.members {
+            let named = |instance: &Instance| instance.router.name == *name;
+            let Some(at) = config.instances.iter().position(named) else {
+                bail!("sync group {}: no virtual router {name}", group.name);
+            };
+            members.push(at);
+        }
+        groups.push(SyncGroup::new(&group.name, &members, group.tracking_weight));
+    }
+    Ok(groups)
+}
+
+fn virtual_addresses(config: &VrrpConfig) -> Vec<IpAddr> {
+    let routers = config.instances.iter().map(|instance| &instance.router);
+    let addresses = routers.flat_map(|router| router.addresses.iter().chain(&router.excluded));
+    addresses.copied().collect()
+}
+
+fn tracked_interfaces(config: &VrrpConfig) -> BTreeSet<String> {
+    let trackers = config.instances.iter().flat_map(|i| &i.router.trackers);
+    let names = trackers.filter_map(|tracker| tracker.name.strip_prefix(INTERFACE_TRACKER));
+    names.map(str::to_owned).collect()
 }
 
 /// Says why an advertisement does not count, now and then.

@@ -28,6 +28,11 @@ impl SyncGroup {
         }
     }
 
+    /// The same, for routers that have been at work: it is what they are, and nobody is told.
+    pub(super) fn join(&mut self, routers: &[VirtualRouter]) {
+        self.state = self.common_state(routers);
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::config::RouterConfig;
 use super::notice::Event;
 use super::output::{Datagram, Interface, Output};
 use super::reception::Rejection;
@@ -27,6 +28,52 @@ impl VrrpRouter {
             }
         }
         Self { routers, groups }
+    }
+
+    /// Stops the virtual routers that have no place in a new configuration; what they still want done
+    /// has to be taken before [`Self::set_config`].
+    pub fn retire(&mut self, stay: &[RouterConfig], now: Duration) {
+        for router in &mut self.routers {
+            if !stay.iter().any(|config| is_same(config, router.config())) {
+                router.stop(Event::Deleted);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Takes a new configuration, after [`Self::retire`]. A virtual router of the same interface, id and
+    /// family stays what it is; groups name routers by their new positions.
+    pub fn set_config(
+        &mut self,
+        configs: Vec<RouterConfig>,
+        mut groups: Vec<SyncGroup>,
+        now: Duration,
+    ) {
+        let mut old = std::mem::take(&mut self.routers);
+        for config in configs {
+            let found = old
+                .iter()
+                .position(|router| is_same(&config, router.config()));
+            self.routers.push(match found {
+                Some(at) => {
+                    let mut router = old.swap_remove(at);
+                    router.set_alone(now);
+                    router.set_config(config, now);
+                    router
+                }
+                None => VirtualRouter::new(config),
+            });
+        }
+        for group in &mut groups {
+            for at in group.members() {
+                if let Some(router) = self.routers.get_mut(*at) {
+                    router.set_grouped(group.tracking_weight());
+                }
+            }
+            group.join(&self.routers);
+        }
+        self.groups = groups;
+        self.settle(now);
     }
 
     /// The virtual routers.
@@ -131,4 +178,10 @@ impl VrrpRouter {
             group.settle(&mut self.routers, now);
         }
     }
+}
+
+/// Whether both are the same virtual router on the wire.
+fn is_same(one: &RouterConfig, other: &RouterConfig) -> bool {
+    let key = |config: &RouterConfig| (config.vrid, config.is_ipv6());
+    key(one) == key(other) && one.interface == other.interface
 }

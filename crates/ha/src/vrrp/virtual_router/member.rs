@@ -13,6 +13,13 @@ impl VirtualRouter {
         self.weighted = weighted;
     }
 
+    /// It is in no group, or no longer in one.
+    pub(in crate::vrrp) fn set_alone(&mut self, now: Duration) {
+        self.grouped = false;
+        self.weighted = true;
+        self.set_group_fault(false, now);
+    }
+
     /// True when it is or would be master.
     pub(in crate::vrrp) fn is_ready(&self) -> bool {
         self.ready || self.state == State::Master
