@@ -21,6 +21,7 @@ pub mod frame;
 pub mod hookup;
 pub mod iptables;
 pub mod judge;
+pub mod mend;
 pub mod model;
 pub mod nft;
 pub mod nwfilter;

@@ -25,13 +25,13 @@ pub use variable::{Access, Parameters};
 use crate::diagnostic::{Diagnostic, Place};
 
 /// A parsed XML text that knows places.
-struct Xml<'t> {
+pub(crate) struct Xml<'t> {
     file: &'t str,
-    document: roxmltree::Document<'t>,
+    pub(crate) document: roxmltree::Document<'t>,
 }
 
 impl<'t> Xml<'t> {
-    fn parse(file: &'t str, text: &'t str) -> Result<Self, Diagnostic> {
+    pub(crate) fn parse(file: &'t str, text: &'t str) -> Result<Self, Diagnostic> {
         crate::diagnostic::within_limit(file, text)?;
         let options = roxmltree::ParsingOptions {
             allow_dtd: false,

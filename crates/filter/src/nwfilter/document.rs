@@ -1,6 +1,7 @@
 //! Reader of `<filter>` documents.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Xml;
 use super::element::Kind;
@@ -30,6 +31,8 @@ pub struct Filter {
     pub warnings: Vec<Diagnostic>,
     /// Where it is written.
     pub place: Place,
+    /// As it is written.
+    pub text: Arc<str>,
 }
 
 /// What a filter holds.
@@ -148,6 +151,14 @@ pub(super) enum Datum {
 }
 
 impl Match {
+    /// Attributes whose value comes from a variable.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, &Access)> {
+        self.items.iter().filter_map(|item| match &item.datum {
+            Datum::Variable(access) => Some((item.name, access)),
+            Datum::Text(_) => None,
+        })
+    }
+
     /// Variables in the order in which they are met.
     pub(super) fn accesses(&self) -> Vec<Access> {
         let mut accesses = Vec::new();
@@ -239,6 +250,7 @@ fn read_filter(xml: &Xml<'_>, node: roxmltree::Node<'_, '_>) -> Result<Filter, D
         entries: Vec::new(),
         warnings: Vec::new(),
         place: xml.place(node),
+        text: xml.document.input_text().into(),
     };
     let mut number = 0;
     for child in node.children().filter(roxmltree::Node::is_element) {

@@ -56,6 +56,11 @@ impl Parameters {
         self.values.get(name).map(Vec::as_slice)
     }
 
+    /// Names that have a list.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     /// These, and the others where these have none.
     pub fn over(&self, others: &Self) -> Self {
         let mut values = others.values.clone();
