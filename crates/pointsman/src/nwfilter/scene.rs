@@ -106,7 +106,12 @@ impl SceneFlags {
     /// The scene around a guest with this link-layer address; addresses that its filter pins are its
     /// own unless others are told.
     pub(crate) fn scene(&self, mac: Mac, pinned: &[IpAddr]) -> Scene {
-        Scene::new(&Known {
+        Scene::new(&self.known(mac, pinned))
+    }
+
+    /// What is known of that scene.
+    pub(crate) fn known(&self, mac: Mac, pinned: &[IpAddr]) -> Known {
+        Known {
             roles: self.roles.iter().map(|&role| role.into()).collect(),
             method: Some(self.method.into()),
             vips: self.vips().collect(),
@@ -118,7 +123,7 @@ impl SceneFlags {
             real_servers: self.real_servers.clone(),
             vrid: self.vrid,
             vmac: self.vmac,
-        })
+        }
     }
 }
 

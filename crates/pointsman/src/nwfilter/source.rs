@@ -46,9 +46,9 @@ pub(crate) struct SourceFlags {
     /// The guest's MAC, if it has several interfaces
     #[arg(long, value_name = "MAC")]
     pub(crate) mac: Option<Mac>,
-    /// How libvirt installs rules
-    #[arg(long, value_name = "BACKEND", default_value = "ebtables")]
-    pub(crate) backend: Backend,
+    /// How libvirt installs rules [default: ebtables; `mend` is for both]
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) backend: Option<Backend>,
 }
 
 /// A guest's interface, its filter, and all that the filter may refer to.
@@ -65,7 +65,8 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// The rules that libvirt makes of the filter.
-    pub(crate) fn compile(&self, backend: Backend) -> Result<Compiled> {
+    pub(crate) fn compile(&self, backend: Option<Backend>) -> Result<Compiled> {
+        let backend = backend.unwrap_or(Backend::Ebtables);
         compile(&self.library, &self.binding, &self.port, backend.into()).map_err(|error| {
             let mut lines = vec![error.to_string()];
             lines.extend(self.unread.iter().map(Diagnostic::to_string));
