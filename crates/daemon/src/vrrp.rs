@@ -10,6 +10,7 @@ pub mod hooks;
 mod surroundings;
 pub mod track;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -144,6 +145,8 @@ enum Command {
     Reading(String, Reading),
     /// A new configuration, and where to say whether it was taken.
     Configure(Box<VrrpConfig>, Sender<Result<()>>),
+    /// To end and leave everything as it is; the masters' names are wanted.
+    Leave(Sender<BTreeSet<String>>),
     /// To give everything back and end.
     Stop,
 }
@@ -186,10 +189,15 @@ impl Remote {
 
 impl Vrrp {
     /// Begins: looks at the interfaces, takes away addresses that an earlier daemon left, and takes
-    /// part. What happens is told to `notices`.
+    /// part. What happens is told to `notices`. The virtual routers named in `resume` were master in a
+    /// daemon that [left](Self::leave) less than two of their intervals ago, and still are.
     ///
     /// Works in the calling thread's network namespace.
-    pub fn start(config: &VrrpConfig, notices: UnboundedSender<Notice>) -> Result<Self> {
+    pub fn start(
+        config: &VrrpConfig,
+        resume: &BTreeSet<String>,
+        notices: UnboundedSender<Notice>,
+    ) -> Result<Self> {
         let (commands, receiver) = channel();
         let (wake, woken) = UnixStream::pair().context("a pair of sockets")?;
         for socket in [&wake, &woken] {
@@ -200,7 +208,7 @@ impl Vrrp {
             commands: receiver,
             wake: woken,
         };
-        let engine = engine::Engine::new(config, ear, notices, Arc::clone(&status))?;
+        let engine = engine::Engine::new(config, resume, ear, notices, Arc::clone(&status))?;
         let thread = thread::Builder::new()
             .name("vrrp".to_owned())
             .spawn(move || engine.run())
@@ -235,6 +243,15 @@ impl Vrrp {
         status.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Ends the thread and leaves everything as it is; tells who is master.
+    pub fn leave(mut self) -> BTreeSet<String> {
+        let (answer, answered) = channel();
+        self.remote.send(Command::Leave(answer));
+        let masters = answered.recv().unwrap_or_default();
+        self.join();
+        masters
+    }
+
     /// Says that this host stops, gives the addresses back and ends the thread.
     pub fn stop(mut self) {
         self.end();
@@ -242,6 +259,10 @@ impl Vrrp {
 
     fn end(&mut self) {
         self.remote.send(Command::Stop);
+        self.join();
+    }
+
+    fn join(&mut self) {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

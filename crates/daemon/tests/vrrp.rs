@@ -5,6 +5,7 @@ mod keepalived;
 #[path = "vrrp/segment.rs"]
 mod segment;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -120,7 +121,10 @@ impl Manner {
 fn begin(segment: &Segment, host: usize, config: &VrrpConfig) -> (Vrrp, UnboundedReceiver<Notice>) {
     let (sender, receiver) = unbounded_channel();
     let _inside = segment.hosts[host].enter().expect("enter");
-    (Vrrp::start(config, sender).expect("begin"), receiver)
+    (
+        Vrrp::start(config, &BTreeSet::new(), sender).expect("begin"),
+        receiver,
+    )
 }
 
 fn notices(receiver: &mut UnboundedReceiver<Notice>) -> Vec<String> {
@@ -178,6 +182,18 @@ fn the_address_is_where_the_highest_priority_is() {
     high.set_config(&wrong).expect_err("no such id");
     high.set_config(&quick.ours(200, 0, 1)).expect("it can be");
     assert!(segment.has(0, V4) && !segment.has(0, "10.77.0.101"));
+    // Another daemon takes over, and nobody else notices.
+    let masters = high.leave();
+    assert!(segment.has(0, V4));
+    let (sender, mut resumed) = unbounded_channel();
+    let high = {
+        let _inside = segment.hosts[0].enter().expect("enter");
+        Vrrp::start(&quick.ours(200, 0, 1), &masters, sender).expect("begin")
+    };
+    assert_eq!(high.status()[0].state, "MASTER");
+    assert_eq!(notices(&mut resumed), ["INSTANCE \"VI_1\" MASTER 200"]);
+    let elected = low.status()[0].became_master;
+    assert_eq!(elected, 1, "only while the cable was out");
     let began = Instant::now();
     high.stop();
     segment.wait_for_owner(1, &[0, 1], V4);
@@ -195,9 +211,9 @@ fn the_address_is_where_the_highest_priority_is() {
             "INSTANCE \"VI_1\" FAULT 200",
             "INSTANCE \"VI_1\" BACKUP 200",
             "INSTANCE \"VI_1\" MASTER 200",
-            "INSTANCE \"VI_1\" STOP 200",
         ]
     );
+    assert_eq!(notices(&mut resumed), ["INSTANCE \"VI_1\" STOP 200"]);
     low.stop();
     assert!(!segment.has(1, V4), "given back at the end");
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pointsman_ha::vrrp::{
-    Datagram, Interface, Notice, Output, Peers, Reading, Rejection, SyncGroup, VirtualRouter,
+    Datagram, Notice, Output, Peers, Reading, Rejection, State, SyncGroup, VirtualRouter,
     VrrpRouter,
 };
 use pointsman_linux::netlink::{Event, Monitor, Netlink};
@@ -32,6 +32,15 @@ pub(super) const INTERFACE_TRACKER: &str = "interface ";
 const COMPLAIN: Duration = Duration::from_secs(60);
 /// The longest wait without a deadline: nothing depends on it.
 const IDLE: Duration = Duration::from_secs(3600);
+
+/// How it goes on.
+enum Order {
+    GoOn,
+    /// Everything is given back.
+    Stop,
+    /// Everything stays, for the daemon that comes next.
+    Leave,
+}
 
 /// Virtual routers, and what carries for them.
 pub(super) struct Engine {
@@ -60,13 +69,20 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(
         config: &VrrpConfig,
+        resume: &BTreeSet<String>,
         ear: Ear,
         notices: UnboundedSender<Notice>,
         status: Arc<Mutex<Vec<RouterStatus>>>,
     ) -> Result<Self> {
         let groups = checked_groups(config)?;
         let routers = config.instances.iter();
-        let routers = routers.map(|instance| VirtualRouter::new(instance.router.clone()));
+        let routers = routers.map(|instance| {
+            let mut router = VirtualRouter::new(instance.router.clone());
+            if resume.contains(&instance.router.name) {
+                router.resume();
+            }
+            router
+        });
         // Watch first: what changes while it is read is seen.
         let monitor = Monitor::new().context("watching interfaces")?;
         let mut netlink = Netlink::new()?;
@@ -89,8 +105,9 @@ impl Engine {
             epoch: Instant::now(),
             begins: config.startup_delay,
         };
-        engine.clear_stale();
+        engine.clear_stale(resume);
         engine.look();
+        engine.carry();
         engine.publish();
         Ok(engine)
     }
@@ -108,11 +125,15 @@ impl Engine {
             // What came in goes before timers: a master that was heard is not silent.
             self.hear();
             self.note_events();
-            if self.obey() {
-                self.router.stop(self.now());
-                self.carry();
-                self.publish();
-                return;
+            match self.obey() {
+                Order::GoOn => {}
+                Order::Leave => return,
+                Order::Stop => {
+                    self.router.stop(self.now());
+                    self.carry();
+                    self.publish();
+                    return;
+                }
             }
             let now = self.now();
             if !self.begins.is_zero() && self.begins <= now {
@@ -239,12 +260,8 @@ impl Engine {
                 tracing::error!(%error, instance = %name, "can't listen for advertisements");
                 interface = None;
             }
-            self.tell(at, interface, now);
+            self.router.handle_interface_of(at, interface, now);
         }
-    }
-
-    fn tell(&mut self, at: usize, interface: Option<Interface>, now: Duration) {
-        self.router.handle_interface_of(at, interface, now);
     }
 
     /// Opens the socket of a virtual router's interface, anew if that is a new one of the same name.
@@ -270,8 +287,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Does what it is told; true when that is to stop.
-    fn obey(&mut self) -> bool {
+    /// Does what it is told, but for ending.
+    fn obey(&mut self) -> Order {
         self.ear.quiet();
         loop {
             match self.ear.commands.try_recv() {
@@ -283,8 +300,15 @@ impl Engine {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.configure(&config));
                 }
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return true,
-                Err(TryRecvError::Empty) => return false,
+                Ok(Command::Leave(answer)) => {
+                    let routers = self.router.routers().iter();
+                    let masters = routers.filter(|router| router.state() == State::Master);
+                    let names = masters.map(|router| router.config().name.clone());
+                    let _ = answer.send(names.collect());
+                    return Order::Leave;
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Order::Stop,
+                Err(TryRecvError::Empty) => return Order::GoOn,
             }
         }
     }
@@ -303,7 +327,7 @@ impl Engine {
         self.complaints.clear();
         self.router.set_config(routers, groups, now);
         self.carry();
-        self.clear_stale();
+        self.clear_stale(&BTreeSet::new());
         self.look();
         Ok(())
     }
@@ -397,9 +421,12 @@ impl Engine {
         (holding, index)
     }
 
-    /// Takes away virtual addresses that a killed daemon left.
-    fn clear_stale(&mut self) {
+    /// Takes away virtual addresses that a killed daemon left; not those of routers that go on.
+    fn clear_stale(&mut self, resume: &BTreeSet<String>) {
         for at in 0..self.instances.len() {
+            if resume.contains(&self.instances[at].router.name) {
+                continue;
+            }
             for address in self.own_addresses(at) {
                 let (holding, index) = self.holding(at, address);
                 let stale = |index: &u32| {

@@ -68,6 +68,8 @@ pub struct VirtualRouter {
     readings: Vec<Option<Reading>>,
     state: State,
     stopped: bool,
+    /// It was master when the daemon before it went, and takes that up.
+    resumes: bool,
     priority: u8,
     /// The master that is known, while backup.
     master: Option<IpAddr>,
@@ -107,6 +109,7 @@ impl VirtualRouter {
             readings: vec![None; config.trackers.len()],
             state: State::Initialize,
             stopped: false,
+            resumes: false,
             priority: config.priority,
             master: None,
             interval: config.interval,
@@ -271,6 +274,12 @@ impl VirtualRouter {
         }
     }
 
+    /// Before it has begun: it was master a moment ago, in a daemon that handed over, and is master at
+    /// once. Nobody else may have taken it for down meanwhile.
+    pub fn resume(&mut self) {
+        self.resumes = self.state == State::Initialize;
+    }
+
     /// Takes a new configuration and keeps what it is: only what differs changes. Another interface,
     /// virtual router id or family makes another virtual router: stop this one and begin a new one.
     pub fn set_config(&mut self, config: RouterConfig, now: Duration) {
@@ -360,7 +369,7 @@ impl VirtualRouter {
 
     fn begin(&mut self, now: Duration) {
         let owner = self.config.priority == vrrp::OWNER;
-        if owner && !self.grouped {
+        if std::mem::take(&mut self.resumes) || owner && !self.grouped {
             return self.become_master(now);
         }
         self.become_backup(now);
