@@ -53,6 +53,7 @@ pub mod gap;
 pub mod lab;
 pub mod ladder;
 pub mod ladder_text;
+pub mod libvirt;
 pub mod namespace;
 pub mod oracle;
 pub mod outer;

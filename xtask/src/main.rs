@@ -11,6 +11,7 @@ mod documents;
 mod fuzz;
 mod guest;
 mod layers;
+mod libvirt;
 mod oracle;
 mod scale;
 mod setup;

@@ -137,8 +137,8 @@ pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
     linker()?;
     packages(purpose)?;
     if purpose == Purpose::Test
-        && crate::verdicts::builtin_filters().is_none()
-        && let Err(error) = crate::verdicts::fetch_filters()
+        && !(crate::libvirt::has_daemon() && crate::libvirt::filters().is_some())
+        && let Err(error) = crate::libvirt::fetch()
     {
         // Tests that need them say so and are skipped.
         say(&format!("{error:#}"));

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use pointsman_filter::connection::Connections;
@@ -14,26 +14,24 @@ use pointsman_filter::nwfilter::{
     Backend, Binding, Compiled, Library, Parameters, Reference, compile,
 };
 use pointsman_filter::route::{Direction, Host, Port};
-use pointsman_filter::{ebtables, iptables, nft};
+use pointsman_filter::{ebtables, iptables, nft, same};
 use serde_json::Value;
 
-use crate::workspace::{self, find, run, say};
+use crate::libvirt;
+use crate::workspace::say;
 
 mod compare;
 
 /// The folder of a set with what libvirt's nftables backend made.
 const NFTABLES: &str = "libvirt12-nftables";
 
-/// The Debian package with libvirt's own filters.
-const PACKAGE: &str = "libvirt-daemon-config-nwfilter";
-
 /// The verb `verdicts`.
 pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
     if args.is_empty() || args.iter().any(|word| word.starts_with('-')) {
         return Err(crate::Usage("usage: cargo xtask verdicts DIR...".into()).into());
     }
-    if builtin_filters().is_none()
-        && let Err(error) = fetch_filters()
+    if libvirt::filters().is_none()
+        && let Err(error) = libvirt::fetch()
     {
         say(&format!(
             "going on without libvirt's own filters: {error:#}"
@@ -57,58 +55,10 @@ pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
     })
 }
 
-/// Where libvirt's own filters are: installed, or unpacked by `setup`.
-pub(crate) fn builtin_filters() -> Option<PathBuf> {
-    [
-        PathBuf::from("/usr/share/libvirt/nwfilter"),
-        PathBuf::from("/etc/libvirt/nwfilter"),
-        unpacked().join("usr/share/libvirt/nwfilter"),
-        unpacked().join("etc/libvirt/nwfilter"),
-    ]
-    .into_iter()
-    .find(|folder| folder.join("clean-traffic.xml").is_file())
-}
-
-/// Where the package is unpacked; it is not installed, for it would bring the daemon.
-fn unpacked() -> PathBuf {
-    workspace::root().join("target/libvirt")
-}
-
-/// Downloads the package with libvirt's own filters and unpacks it.
-pub(crate) fn fetch_filters() -> Result<()> {
-    if find("apt-get").is_none() || find("dpkg-deb").is_none() {
-        bail!("without apt-get, install libvirt's network filters by other means");
-    }
-    let folder = unpacked();
-    std::fs::create_dir_all(&folder)?;
-    say(&format!(
-        "downloading {PACKAGE}: tests compile libvirt's own filters"
-    ));
-    run(Command::new("apt-get")
-        .current_dir(&folder)
-        .args(["--quiet=2", "--option", "APT::Sandbox::User=root"])
-        .args(["download", PACKAGE]))
-    .context("if the lists are old, run `apt-get update`")?;
-    for entry in std::fs::read_dir(&folder)?.flatten() {
-        let path = entry.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg-deb")
-                .arg("--extract")
-                .arg(&path)
-                .arg(&folder))?;
-            std::fs::remove_file(path)?;
-        }
-    }
-    if builtin_filters().is_none() {
-        bail!("the package has no filters where they are expected");
-    }
-    Ok(())
-}
-
 /// libvirt's own filters as the versions with each backend have them.
 fn builtin_libraries() -> Result<HashMap<Backend, Library>> {
     let mut library = Library::new();
-    let Some(folder) = builtin_filters() else {
+    let Some(folder) = libvirt::filters() else {
         return Ok(BACKENDS.map(|backend| (backend, Library::new())).into());
     };
     add_folder(&mut library, &folder)?;
@@ -366,7 +316,7 @@ fn check_set(
             .map_err(|error| error.to_string());
         let what = format!("set {} {}", set.name, name_of(backend));
         let same = compiled.as_ref().map_err(String::clone);
-        let result = same.and_then(|own| compare::rulesets(own, installed, &set.port));
+        let result = same.and_then(|own| same::rulesets(own, installed, &set.port));
         tally.count(&format!("{what}: compiled like libvirt"), result);
         if let Ok(own) = compiled {
             let result = compare::judgements(&own, installed, &set.port, frames);
@@ -389,7 +339,7 @@ fn check_set(
         let file = path.display().to_string();
         let result = ebtables::read(&file, &text)
             .map_err(|error| error.to_string())
-            .and_then(|listed| compare::rulesets(&listed, &saved, &set.port));
+            .and_then(|listed| same::rulesets(&listed, &saved, &set.port));
         tally.count(
             &format!("set {} {name}: read like what is saved", set.name),
             result,
@@ -589,11 +539,11 @@ mod tests {
 
     #[test]
     fn recordings_of_the_project_are_judged_as_they_were() {
-        if builtin_filters().is_none() {
-            println!("skipped: needs the filters of {PACKAGE}; `cargo xtask setup` gets them");
+        if libvirt::filters().is_none() {
+            println!("skipped: needs libvirt's own filters; `cargo xtask setup` gets them");
             return;
         }
-        let folder = workspace::root().join("crates/filter/tests/golden");
+        let folder = crate::workspace::root().join("crates/filter/tests/golden");
         let mut tally = Counts::default();
         check(&folder, &mut tally).unwrap();
         assert_eq!(tally.failures, [""; 0]);

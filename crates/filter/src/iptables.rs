@@ -211,7 +211,7 @@ mod tests {
             rule("-m conntrack --ctstate NEW,ESTABLISHED -m conntrack --ctdir REPLY -j RETURN")
                 .tests,
             [
-                state(&[State::New, State::Established]),
+                state(&[State::Established, State::New]),
                 Test::is(Field::ConnectionDirection, 1, false)
             ]
         );

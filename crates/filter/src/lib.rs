@@ -28,6 +28,7 @@ pub mod nwfilter;
 pub mod owner;
 pub mod pins;
 pub mod route;
+pub mod same;
 pub mod test;
 
 mod address;

@@ -9,6 +9,9 @@ use crate::names;
 use crate::test::{Interface, Test};
 use crate::words::{self, Cursor, Word, parsed, range};
 
+/// What stands where a carried EtherType should, and is less, is a frame's length.
+const SHORTEST_FRAME: u16 = 60;
+
 /// Reads a rule from its words.
 pub(super) fn rule(words: &[Word]) -> Result<Rule, Diagnostic> {
     let mut cursor = Cursor::new(words);
@@ -345,10 +348,15 @@ fn number_test(field: Field, word: &Word, negated: bool) -> Result<Test, Diagnos
                 .or_else(|| names::number(text).and_then(|n| u16::try_from(n).ok()))
                 .map(|n| (n, n)),
         ),
-        // ebtables takes this number for hexadecimal, whatever it looks like.
+        // ebtables takes this number for hexadecimal, whatever it looks like, and its lower bits.
         Field::VlanCarried => (
-            "an EtherType",
-            names::ethertype(text).or_else(hex).map(|n| (n, n)),
+            "an EtherType, which is 3C or more",
+            names::ethertype(text)
+                .or_else(|| {
+                    let number = u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()?;
+                    Some(number as u16).filter(|&low| low >= SHORTEST_FRAME)
+                })
+                .map(|n| (n, n)),
         ),
         _ => (
             "a number or a range",

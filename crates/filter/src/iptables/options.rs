@@ -341,7 +341,11 @@ impl Reader<'_, '_> {
                         address::ip4(text)
                     }
                 };
-                let found = range(text, '-', (0, field.all_ones()), parse);
+                // One that runs backwards is taken, and holds no address.
+                let found = match text.split_once('-') {
+                    Some((low, high)) => parse(low).zip(parse(high)),
+                    None => parse(text).map(|value| (value, value)),
+                };
                 let range = parsed(word, "a range of addresses", found)?;
                 self.push(Test::within(field, range, negated));
             }
@@ -491,7 +495,15 @@ impl Reader<'_, '_> {
 
     fn icmp(&mut self, word: &Word, negated: bool) -> Result<(), Diagnostic> {
         let v6 = self.version == Version::V6;
-        if word.text == "any" || word.text == "255" && !v6 {
+        // IPv4's type 255 stands for any, whatever the code.
+        let kind = word.text.split('/').next();
+        if word.text == "any" || kind == Some("255") && !v6 {
+            if negated {
+                self.push(Test::Any {
+                    negated: false,
+                    tests: Vec::new(),
+                });
+            }
             return Ok(());
         }
         let byte = |text: &str| text.parse::<u8>().ok();
@@ -608,7 +620,8 @@ fn tcp_flags(text: &str) -> Option<u128> {
 }
 
 fn states(text: &str) -> Option<Vec<Range>> {
-    text.split(',')
+    let mut states = text
+        .split(',')
         .map(|name| {
             let state = match name.to_ascii_uppercase().as_str() {
                 "NEW" => State::New,
@@ -621,5 +634,9 @@ fn states(text: &str) -> Option<Vec<Range>> {
             };
             Some((state as u128, state as u128))
         })
-        .collect()
+        .collect::<Option<Vec<Range>>>()?;
+    // Their order is nothing, and neither is saying one twice.
+    states.sort_unstable();
+    states.dedup();
+    Some(states)
 }

@@ -131,6 +131,9 @@ pub struct Match {
     pub kind: Kind,
     /// In libvirt's order, not as written.
     pub(super) items: Vec<Item>,
+    /// Variables in the order in which libvirt meets them; also those whose attribute another element of
+    /// the rule says again.
+    accesses: Vec<Access>,
 }
 
 /// An attribute.
@@ -160,16 +163,8 @@ impl Match {
     }
 
     /// Variables in the order in which they are met.
-    pub(super) fn accesses(&self) -> Vec<Access> {
-        let mut accesses = Vec::new();
-        for item in &self.items {
-            if let Datum::Variable(access) = &item.datum
-                && !accesses.contains(access)
-            {
-                accesses.push(access.clone());
-            }
-        }
-        accesses
+    pub(super) fn accesses(&self) -> &[Access] {
+        &self.accesses
     }
 }
 
@@ -395,6 +390,7 @@ fn read_rule(
         let found = is_about.get_or_insert_with(|| Match {
             kind,
             items: Vec::new(),
+            accesses: Vec::new(),
         });
         if found.kind != kind {
             warnings.push(xml.place(child).error(format!(
@@ -406,6 +402,10 @@ fn read_rule(
         read_attributes(xml, child, found, warnings)?;
     }
     if let Some(found) = &mut is_about {
+        if !state_match {
+            // States count as little as the default ones.
+            found.items.retain(|item| item.name != "state");
+        }
         settle(found, &place)?;
     }
     Ok(XmlRule {
@@ -428,33 +428,50 @@ fn read_attributes(
     let negated = node.attribute("match") == Some("no");
     let known = found.kind.attributes();
     for attribute in node.attributes() {
-        let is_known = |(name, _): &&(&'static str, Type)| *name == attribute.name();
-        let Some(&(name, kind)) = known.iter().find(is_known) else {
-            if attribute.name() != "match" {
-                warnings.push(xml.attribute_place(&attribute).error(format!(
-                    "libvirt ignores `{}` on <{}>",
-                    attribute.name(),
-                    found.kind.name()
-                )));
-            }
+        let is_known = known.iter().any(|(name, _)| *name == attribute.name());
+        if !is_known && attribute.name() != "match" {
+            warnings.push(xml.attribute_place(&attribute).error(format!(
+                "libvirt ignores `{}` on <{}>",
+                attribute.name(),
+                found.kind.name()
+            )));
+        }
+    }
+    for (name, kind) in known {
+        let Some(attribute) = node.attribute_node(name) else {
             continue;
         };
         let value = attribute.value();
         let place = xml.attribute_place(&attribute);
-        let datum = match value.strip_prefix('$') {
-            Some(variable) if kind != Type::Comment => {
-                Datum::Variable(Access::parse(variable).ok_or_else(|| {
+        let mut datum = match value.strip_prefix('$') {
+            Some(variable) => {
+                let access = Access::parse(variable).ok_or_else(|| {
                     place.error(format!(
                         "`{value}` is not a variable; write $NAME, $NAME[@0] or $NAME[0]"
                     ))
-                })?)
+                })?;
+                if !found.accesses.contains(&access) {
+                    found.accesses.push(access.clone());
+                }
+                Datum::Variable(access)
             }
-            _ => Datum::Text(
+            None => Datum::Text(
                 kind.check(value)
                     .ok_or_else(|| place.error(format!("`{value}` is not {}", kind.what())))?,
             ),
         };
-        found.items.retain(|item| item.name != name);
+        let before = found.items.iter().position(|item| item.name == name);
+        let before = before.map(|at| found.items.remove(at).datum);
+        // Of several elements all states count.
+        if let (Type::States, Some(Datum::Text(before)), Datum::Text(text)) =
+            (kind, before, &mut datum)
+        {
+            *text = format!("{before},{text}");
+            *text = text.trim_matches(',').to_owned();
+        }
+        if kind == Type::States && matches!(&datum, Datum::Text(text) if text.is_empty()) {
+            continue;
+        }
         found.items.push(Item {
             name,
             datum,
@@ -486,18 +503,45 @@ fn settle(found: &mut Match, place: &Place) -> Result<(), Diagnostic> {
         if ports && !has_ports {
             return Err(place.error("ports need the protocol tcp, udp, dccp or sctp"));
         }
-    } else if !found.kind.is_ethernet() {
-        // The sign of the source port counts for all ports.
-        let sign = items
-            .iter()
-            .any(|item| item.name == "srcportstart" && item.negated);
-        for item in items.iter_mut() {
-            if item.name.contains("port") {
-                item.negated = sign;
-            }
+        if found.kind == Kind::Ipv6 {
+            copy_sign(items, "type", &["typeend", "code", "codeend"]);
         }
+    } else if !found.kind.is_ethernet() {
+        copy_sign(
+            items,
+            "srcportstart",
+            &["srcportend", "dstportstart", "dstportend"],
+        );
+        copy_sign(items, "type", &["code"]);
+        sets(found);
     }
     Ok(())
+}
+
+/// The sign of one attribute counts for others; without that attribute they are not negated.
+fn copy_sign(items: &mut [Item], from: &str, to: &[&str]) {
+    let sign = items.iter().any(|item| item.name == from && item.negated);
+    for item in items.iter_mut().filter(|item| to.contains(&item.name)) {
+        item.negated = sign;
+    }
+}
+
+/// Leaves what libvirt makes of a set of addresses.
+fn sets(found: &mut Match) {
+    let has = |name| found.items.iter().any(|item: &Item| item.name == name);
+    match (has("ipset"), has("ipsetflags")) {
+        // For this element both are needed, as one would think.
+        (true, true) if matches!(found.kind, Kind::All | Kind::AllIpv6) => {}
+        (true, false) if !matches!(found.kind, Kind::All | Kind::AllIpv6) => {
+            found.items.push(Item {
+                name: "ipsetflags",
+                datum: Datum::Text("src".into()),
+                negated: false,
+            });
+        }
+        // Both together lose the test: libvirt's slip.
+        _ => found.items.retain(|item| !item.name.starts_with("ipset")),
+    }
 }
 
 #[cfg(test)]

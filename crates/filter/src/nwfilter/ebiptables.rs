@@ -150,11 +150,11 @@ fn push(table: &mut Table, chain: &str, mut rule: Rule, origin: Origin) {
     }
 }
 
-/// A sub-chain with the priority of its jump.
+/// A sub-chain of one direction, with the priority of its jump.
 struct Sub<'a> {
     chain: &'a str,
     priority: i32,
-    there: [bool; 2],
+    way: Way,
 }
 
 fn bridge(port: &str, instances: &[&Instance<'_>]) -> Result<Table, Diagnostic> {
@@ -162,18 +162,20 @@ fn bridge(port: &str, instances: &[&Instance<'_>]) -> Result<Table, Diagnostic> 
     let roots = ways.map(|way| instances.iter().any(|one| one.goes(way.sense())));
     let mut table = bridge_table(port, &roots);
     let mut subs: Vec<Sub<'_>> = Vec::new();
-    for one in instances.iter().filter(|one| one.chain != "root") {
-        let there = ways.map(|way| one.goes(way.sense()));
-        match subs.iter_mut().find(|sub| sub.chain == one.chain) {
-            Some(sub) => {
-                sub.priority = one.chain_priority;
-                sub.there = [sub.there[0] | there[0], sub.there[1] | there[1]];
+    for way in ways {
+        let own = instances.iter().filter(|one| one.goes(way.sense()));
+        for one in own.filter(|one| one.chain != "root") {
+            let (chain, priority) = (one.chain, one.chain_priority);
+            let is_same = |sub: &&mut Sub<'_>| sub.chain == chain && sub.way == way;
+            match subs.iter_mut().find(is_same) {
+                // Of several filters with the chain the last one's priority counts.
+                Some(sub) => sub.priority = priority,
+                None => subs.push(Sub {
+                    chain,
+                    priority,
+                    way,
+                }),
             }
-            None => subs.push(Sub {
-                chain: one.chain,
-                priority: one.chain_priority,
-                there,
-            }),
         }
     }
     subs.sort_by_key(|sub| sub.priority);
@@ -192,11 +194,19 @@ fn bridge(port: &str, instances: &[&Instance<'_>]) -> Result<Table, Diagnostic> 
             } else {
                 format!("{}-{port}-{}", way.letter(), one.chain)
             };
+            let place = &one.rule.place;
+            if table.chain(&chain).is_none() {
+                return Err(place.error(format!(
+                    "libvirt can't install this rule of priority {}: another filter gives the chain \
+                     `{}` a higher priority, and the chain is not there yet",
+                    one.priority, one.chain
+                )));
+            }
+            refused(one)?;
             // What is for both directions is written for the one towards the guest.
             let turned = way == Way::I && one.rule.sense == Sense::InOut;
             let text = frame_rule(one, turned)?;
             let rule = ebtables::read_rule("libvirt", &text).map_err(|error| {
-                let place = &one.rule.place;
                 place.error(format!("ebtables refuses `{text}`: {}", error.text))
             })?;
             push(&mut table, &chain, rule, Origin::Filter(one.origin.clone()));
@@ -219,16 +229,42 @@ fn enter(table: &mut Table, port: &str, sub: &Sub<'_>) {
         chain if chain.starts_with("ipv4") => "-p IPv4 ",
         _ => "-p IPv6 ",
     };
-    for (way, there) in [Way::I, Way::O].into_iter().zip(sub.there) {
-        if !there {
-            continue;
-        }
-        let name = format!("{}-{port}-{}", way.letter(), sub.chain);
-        if let Ok(rule) = ebtables::read_rule("libvirt", &format!("{test}-j {name}")) {
-            push(table, &root(way, port), rule, Origin::Frame);
-        }
-        table.add(Chain::new(&name, End::Accept));
+    let name = format!("{}-{port}-{}", sub.way.letter(), sub.chain);
+    if let Ok(rule) = ebtables::read_rule("libvirt", &format!("{test}-j {name}")) {
+        push(table, &root(sub.way, port), rule, Origin::Frame);
     }
+    table.add(Chain::new(&name, End::Accept));
+}
+
+/// What the kernel or ebtables refuse though libvirt asks for it.
+fn refused(one: &Instance<'_>) -> Result<(), Diagnostic> {
+    let fail = |text: &str| Err(one.rule.place.error(text));
+    let has = |names: &[&str]| names.iter().any(|name| one.get(name).is_some());
+    for (address, mask) in [("srcmacaddr", "srcmacmask"), ("dstmacaddr", "dstmacmask")] {
+        if one.get(address).is_some() && one.get(mask) == Some("00:00:00:00:00:00") {
+            return fail("ebtables refuses a link-layer mask without bits");
+        }
+    }
+    let protocol = match one.kind() {
+        Some(Kind::Vlan) if one.number("vlanid")? == Some(4095) => {
+            return fail("ebtables refuses VLAN 4095");
+        }
+        Some(Kind::Ip | Kind::Ipv6) => one.number("protocol")?,
+        _ => return Ok(()),
+    };
+    let negated = one.is_negated("protocol");
+    if has(&["srcportstart", "dstportstart"])
+        && (negated || !matches!(protocol, Some(6 | 17 | 33 | 132 | 136)))
+    {
+        return fail("the kernel tests ports only of a protocol that has some, not of all others");
+    }
+    if has(&["type", "typeend", "code", "codeend"])
+        && one.kind() == Some(Kind::Ipv6)
+        && (negated || protocol != Some(58))
+    {
+        return fail("the kernel tests ICMPv6 types only of protocol icmpv6");
+    }
+    Ok(())
 }
 
 /// Options of a rule, as they are collected.
@@ -452,17 +488,18 @@ fn stp(options: &mut Options<'_>) {
 
 fn icmp6(options: &mut Options<'_>) {
     let one = options.one;
-    if one.get("type").is_none() && one.get("code").is_none() {
+    let names = ["type", "typeend", "code", "codeend"];
+    if names.iter().all(|name| one.get(name).is_none()) {
         return;
     }
     let range = |low: &str, high: &str| match (one.get(low), one.get(high)) {
         (Some(low), Some(high)) => format!("{low}:{high}"),
         (Some(low), None) => format!("{low}:{low}"),
-        (None, _) => "0:255".to_owned(),
+        (None, Some(high)) => format!("0:{high}"),
+        (None, None) => "0:255".to_owned(),
     };
     let value = format!("{}/{}", range("type", "typeend"), range("code", "codeend"));
-    let negated = one.is_negated("type") || one.is_negated("code");
-    options.add("--ip6-icmp-type", &value, negated);
+    options.add("--ip6-icmp-type", &value, one.is_negated("type"));
 }
 
 /// The filter table of IPv4 or IPv6.
@@ -570,17 +607,23 @@ fn packet_rule(
         (source, "srcipaddr", "srcipmask"),
         (destination, "dstipaddr", "dstipmask"),
     ];
+    let mut empty = true;
     for wanted in ["-s", "-d"] {
         for (option, address, mask) in all {
             if let Some(value) = one.get(address).filter(|_| option == wanted) {
                 let bits = one.get(mask).unwrap_or(suffix);
-                let value = format!("{value}/{bits}");
-                options.add(option, &value, one.is_negated(address));
+                empty = false;
+                if bits != "0" {
+                    let value = format!("{value}/{bits}");
+                    options.add(option, &value, one.is_negated(address));
+                } else if one.is_negated(address) {
+                    let place = &one.rule.place;
+                    return Err(place.error("iptables refuses a test for no address at all"));
+                }
             }
         }
     }
     let protocol = one.kind().map_or("all", Kind::protocol);
-    let mut empty = options.words.is_empty();
     if protocol != "all" {
         options.add("-p", protocol, false);
     }
@@ -591,18 +634,11 @@ fn packet_rule(
     if mac_left_out && empty {
         return Ok(None);
     }
-    if let Some(limit) = one.get("connlimit-above") {
-        let limit = limit.to_owned();
-        options.words.extend(["-m".into(), "connlimit".into()]);
-        options.add(
-            "--connlimit-above",
-            &limit,
-            one.is_negated("connlimit-above"),
-        );
-        options
-            .words
-            .push(format!("--connlimit-mask {suffix} --connlimit-saddr"));
-    } else if let Some((states, direction)) = state(one, turned) {
+    let limit = one.get("connlimit-above").map(str::to_owned);
+    // A limit takes the place of states where the rule accepts.
+    if (limit.is_none() || one.rule.act != Act::Accept)
+        && let Some((states, direction)) = state(one, turned)
+    {
         options
             .words
             .push(format!("-m conntrack --ctstate {states}"));
@@ -611,6 +647,22 @@ fn packet_rule(
                 .words
                 .push(format!("-m conntrack --ctdir {direction}"));
         }
+    }
+    set(&mut options, turned);
+    if let Some(limit) = limit {
+        options.words.push("-m connlimit".into());
+        options.add(
+            "--connlimit-above",
+            &limit,
+            one.is_negated("connlimit-above"),
+        );
+        options
+            .words
+            .push(format!("--connlimit-mask {suffix} --connlimit-saddr"));
+    }
+    if one.is_variable("comment") {
+        let place = &one.rule.place;
+        return Err(place.error("libvirt can't fill a variable into a comment"));
     }
     if let Some(comment) = one.get("comment") {
         options.words.push(format!(
@@ -657,13 +709,6 @@ fn modules(options: &mut Options<'_>, protocol: &str, turned: bool) -> Result<()
             options.add(option, &format!("{first}-{last}"), one.is_negated(from));
         }
     }
-    // Both attributes together lose the test: libvirt's slip.
-    if let (Some(set), None) = (one.get("ipset"), one.get("ipsetflags")) {
-        let flag = if turned { "dst" } else { "src" };
-        let value = format!("{set} {flag}");
-        options.words.push("-m set".into());
-        options.add("--match-set", &value, one.is_negated("ipset"));
-    }
     if one.get("dscp").is_some() {
         options.words.push("-m dscp".into());
         options.number("--dscp", "dscp", |code| format!("{code:#04x}"))?;
@@ -682,7 +727,11 @@ fn modules(options: &mut Options<'_>, protocol: &str, turned: bool) -> Result<()
     }
     if let Some((mask, flags)) = one.get("flags").and_then(|flags| flags.split_once('/')) {
         let value = format!("{mask} {flags}");
-        options.add("--tcp-flags", &value, one.is_negated("flags"));
+        let negated = one.is_negated("flags");
+        // What always holds is not shown.
+        if value != "NONE NONE" || negated {
+            options.add("--tcp-flags", &value, negated);
+        }
     }
     options.plain("--tcp-option", "option");
     if let Some(kind) = one.get("type").filter(|_| protocol.ends_with("icmp")) {
@@ -706,6 +755,23 @@ fn modules(options: &mut Options<'_>, protocol: &str, turned: bool) -> Result<()
         options.words.insert(start, format!("-m {module}"));
     }
     Ok(())
+}
+
+/// The test for a set of addresses, whose flags change over with the rule. Its sign is lost.
+fn set(options: &mut Options<'_>, turned: bool) {
+    let one = options.one;
+    if let (Some(set), Some(flags)) = (one.get("ipset"), one.get("ipsetflags")) {
+        let flag = |flag: &str| {
+            if (flag == "src") == turned {
+                "dst"
+            } else {
+                "src"
+            }
+        };
+        let flags: Vec<&str> = flags.split(',').map(flag).collect();
+        let text = format!("-m set --match-set {set} {}", flags.join(","));
+        options.words.push(text);
+    }
 }
 
 /// States and direction that a rule gets.

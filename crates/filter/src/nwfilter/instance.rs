@@ -301,6 +301,14 @@ impl Instance<'_> {
             .any(|(known, _, negated)| *known == name && *negated)
     }
 
+    /// Whether an attribute is filled in from a variable.
+    pub(super) fn is_variable(&self, name: &str) -> bool {
+        let items = self.rule.is_about.iter().flat_map(|about| &about.items);
+        items
+            .filter(|item| item.name == name)
+            .any(|item| matches!(item.datum, Datum::Variable(_)))
+    }
+
     /// An attribute that is a number.
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Diagnostic> {
         self.get(name)
@@ -328,7 +336,7 @@ fn fill<'a>(rules: &[Flattened<'a>]) -> Result<Vec<Instance<'a>>, Diagnostic> {
             .map(|about| about.accesses())
             .unwrap_or_default();
         let filled =
-            combinations(&accesses, &flat.parameters).map_err(|text| rule.place.error(text))?;
+            combinations(accesses, &flat.parameters).map_err(|text| rule.place.error(text))?;
         if instances.len() + filled.len() > RULES {
             return Err(rule
                 .place

@@ -46,7 +46,7 @@ impl Type {
     /// The value as libvirt hands it on: numbers decimal, masks as lengths.
     pub(super) fn check(self, text: &str) -> Option<String> {
         match self {
-            Self::Number(least, most) => names::number(text)
+            Self::Number(least, most) => number(text)
                 .filter(|number| (least..=most).contains(number))
                 .map(|number| number.to_string()),
             Self::Decimal(most) => text
@@ -60,10 +60,13 @@ impl Type {
                 "ipv4" => Some(0x0800),
                 "ipv6" => Some(0x86dd),
                 "vlan" => Some(0x8100),
-                _ => names::number(text).filter(|number| (least..=0xffff).contains(number)),
+                _ => number(text).filter(|number| (least..=0xffff).contains(number)),
             }
             .map(|number| number.to_string()),
-            Self::ArpOperation => names::arp_operation(text).map(|number| number.to_string()),
+            Self::ArpOperation => names::arp_operation(text)
+                .map(u64::from)
+                .or_else(|| number(text).filter(|&number| number <= 0xffff))
+                .map(|number| number.to_string()),
             Self::Protocol => match text.to_ascii_lowercase().as_str() {
                 "tcp" => Some(6),
                 "udp" => Some(17),
@@ -74,7 +77,7 @@ impl Type {
                 "igmp" => Some(2),
                 "sctp" => Some(132),
                 "icmpv6" => Some(58),
-                _ => names::number(text).filter(|&number| number <= 255),
+                _ => number(text).filter(|&number| number <= 255),
             }
             .map(|number| number.to_string()),
             Self::Mac => address::mac(text).map(address::mac_text),
@@ -86,9 +89,7 @@ impl Type {
             Self::Ip6 => address::uniform(text, true),
             Self::Ip6Mask => mask(text, 128, address::ip6(text)),
             Self::Boolean => {
-                let yes = ["true", "1", "yes"]
-                    .iter()
-                    .any(|word| word.eq_ignore_ascii_case(text));
+                let yes = matches!(text, "true" | "1" | "yes");
                 Some(if yes { "1" } else { "0" }.to_owned())
             }
             Self::TcpFlags => {
@@ -96,12 +97,11 @@ impl Type {
                 Some(format!("{}/{}", tcp_flags(mask)?, tcp_flags(flags)?))
             }
             Self::States => {
-                let good = text.split(',').all(|state| {
-                    ["NEW", "ESTABLISHED", "RELATED", "INVALID", "NONE"]
-                        .iter()
-                        .any(|known| known.eq_ignore_ascii_case(state.trim()))
-                });
-                good.then(|| text.to_ascii_uppercase().replace(' ', ""))
+                let states = items(text, &STATES)?;
+                let said = |&(bit, _): &(usize, &&str)| states >> bit & 1 == 1;
+                let names = STATES.iter().enumerate().filter(said);
+                let names: Vec<&str> = names.map(|(_, name)| *name).collect();
+                Some(names.join(","))
             }
             Self::SetName => {
                 let good = |c: char| c.is_ascii_alphanumeric() || "_.:-+ ".contains(c);
@@ -153,39 +153,70 @@ fn mask(text: &str, width: u32, address: Option<u128>) -> Option<String> {
     bits.map(|bits| bits.to_string())
 }
 
+/// States in libvirt's order.
+const STATES: [&str; 5] = ["NEW", "ESTABLISHED", "RELATED", "INVALID", "NONE"];
+/// TCP flags by their bits, and what stands for none and all of them.
+const FLAGS: [&str; 8] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ALL", "NONE"];
+
+/// A number as libvirt reads it: decimal, or else hexadecimal with or without `0x`.
+fn number(text: &str) -> Option<u64> {
+    let text = text.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']);
+    if text == "-1" {
+        return Some(u32::MAX.into());
+    }
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    if digits.starts_with('+') {
+        return None;
+    }
+    let hex = digits
+        .strip_prefix("0x")
+        .or_else(|| digits.strip_prefix("0X"))
+        .unwrap_or(digits);
+    let decimal = digits.parse::<u64>().ok();
+    decimal
+        .or_else(|| {
+            u64::from_str_radix(hex, 16)
+                .ok()
+                .filter(|_| !hex.starts_with('+'))
+        })
+        .filter(|&number| number <= u32::MAX.into())
+}
+
+/// Which of the names are said, as bits. As libvirt reads them: commas between them may be left out.
+fn items(text: &str, names: &[&str]) -> Option<u32> {
+    let mut rest = text.trim_ascii_start();
+    let mut bits = 0;
+    while !rest.is_empty() {
+        let (bit, name) = names.iter().enumerate().find(|(_, name)| {
+            let start = rest.get(..name.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(name))
+        })?;
+        bits |= 1 << bit;
+        rest = rest[name.len()..].trim_ascii_start();
+        rest = rest.strip_prefix(',').unwrap_or(rest).trim_ascii_start();
+    }
+    Some(bits)
+}
+
 /// Names joined by commas; in libvirt's order, without repetitions.
 fn tcp_flags(text: &str) -> Option<String> {
-    let mut bits = 0u8;
-    for name in text.split(',') {
-        bits |= match name.trim().to_ascii_uppercase().as_str() {
-            "FIN" => 0x01,
-            "SYN" => 0x02,
-            "RST" => 0x04,
-            "PSH" => 0x08,
-            "ACK" => 0x10,
-            "URG" => 0x20,
-            "ALL" => 0x3f,
-            "NONE" => 0,
-            _ => return None,
-        };
-    }
+    let said = items(text, &FLAGS)?;
+    let bits = if said >> 6 & 1 == 1 {
+        0x3f
+    } else {
+        said & 0x3f
+    };
     Some(match bits {
         0 => "NONE".into(),
         0x3f => "ALL".into(),
         _ => {
-            let names = [
-                ("FIN", 1),
-                ("SYN", 2),
-                ("RST", 4),
-                ("PSH", 8),
-                ("ACK", 16),
-                ("URG", 32),
-            ];
-            let set: Vec<&str> = names
-                .iter()
-                .filter(|(_, bit)| bits & bit != 0)
-                .map(|(name, _)| *name)
-                .collect();
+            // Not in the order of the bits.
+            let order = ["SYN", "ACK", "URG", "PSH", "FIN", "RST"];
+            let is_set = |name: &&str| {
+                let bit = FLAGS.iter().position(|known| known == name);
+                bit.is_some_and(|bit| bits >> bit & 1 == 1)
+            };
+            let set: Vec<&str> = order.into_iter().filter(is_set).collect();
             set.join(",")
         }
     })
@@ -214,7 +245,8 @@ mod tests {
             (Type::Ip4Mask, "255.0.255.0", None),
             (Type::Ip4Mask, "33", None),
             (Type::Ip6Mask, "ffff::", Some("16")),
-            (Type::Boolean, "Yes", Some("1")),
+            (Type::Boolean, "yes", Some("1")),
+            (Type::Boolean, "Yes", Some("0")),
             (Type::Boolean, "banana", Some("0")),
             (Type::TcpFlags, "SYN,ACK/SYN", Some("SYN,ACK/SYN")),
             (Type::TcpFlags, "SYN", None),
