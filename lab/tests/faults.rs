@@ -1,6 +1,7 @@
 //! Every fault fails as told, is cured by its cure, and fails again when the cure is undone.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
@@ -9,11 +10,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pointsman_lab::fault::fault_lab::FaultLab;
-use pointsman_lab::fault::site::Part;
 use pointsman_lab::fault::{Fault, REFUSED, TIMED_OUT, faults, find, quirks, stories};
 use pointsman_lab::lab::{self, Program};
 use pointsman_lab::process::wait_until;
 use pointsman_lab::tag;
+use pointsman_path::catalogue::Code;
+use pointsman_path::snapshot::Origin;
+use pointsman_path::topology::{Role, Topology};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman-lab");
@@ -158,6 +161,12 @@ fn the_catalogue_is_whole() {
     }
     for fault in faults() {
         assert_eq!(fault.codes(), [fault.name]);
+    }
+    for code in codes {
+        assert!(
+            code.parse::<Code>().is_ok(),
+            "the doctor does not know {code}"
+        );
     }
 }
 
@@ -391,26 +400,23 @@ fn a_kept_fault_is_broken_cured_by_hand_and_taken_down() {
     let tag = format!("k{}f", std::process::id());
     let down = DownOnDrop(&tag);
     let json = call(&["fault", "RS_LOCAL_FW", "--keep", "--json", "--tag", &tag]);
-    let topology: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(topology["vip"], "198.51.100.208:80");
+    let topology = Topology::read(json.as_bytes()).unwrap();
+    assert_eq!(
+        topology.vip,
+        Some(SocketAddr::from(([198, 51, 100, 208], 80)))
+    );
     // Nothing in it says what is wrong.
     assert!(
         !json.contains("RS_LOCAL_FW") && !json.contains("DROP"),
         "{json}"
     );
-    let nodes = topology["nodes"].as_array().unwrap();
-    let netns = |name: &str| {
-        let node = nodes.iter().find(|node| node["name"] == name);
-        node.unwrap()["netns"].as_str().unwrap().to_owned()
+    let netns = |name: &str| match &topology.node(name).unwrap().at {
+        Origin::Netns(name) => name.clone(),
+        other => panic!("{other:?}"),
     };
-    let host = nodes.iter().find(|node| node["name"] == "host1").unwrap();
-    let tap = &host["ports"][1];
-    assert_eq!(host["role"], "host");
-    assert_eq!(
-        (&tap["name"], &tap["bridge"]),
-        (&"vnet0".into(), &"br0".into())
-    );
-    assert_eq!(tap["peer"]["node"], "director");
+    let way = topology.way("client", "rs1").unwrap();
+    let names: Vec<_> = way.iter().map(|stop| stop.node.name.as_str()).collect();
+    assert_eq!(names, ["client", "gateway", "switch", "host2", "rs1"]);
     assert!(call(&["list"]).contains(&format!("{tag:12} fault RS_LOCAL_FW")));
 
     let inside = |namespace: &str, line: &str| {
@@ -497,7 +503,7 @@ fn a_fault_lab_with_a_wrong_name_says_so() {
     assert!(shown.contains("pmx1-host2"), "{shown}");
     let parts = find("KVM").unwrap().site.nodes;
     assert_eq!(
-        parts.iter().filter(|node| node.part == Part::Host).count(),
+        parts.iter().filter(|node| node.role == Role::Host).count(),
         2
     );
 }

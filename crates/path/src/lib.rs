@@ -16,5 +16,6 @@ pub mod reading;
 pub mod redact;
 pub mod remote;
 pub mod snapshot;
+pub mod topology;
 
 mod json;

@@ -49,7 +49,7 @@ fn no_server() -> Fault {
 fn sticky() -> Fault {
     let site = Site::direct().with(|site| {
         let own = format!("{RS2}/24");
-        site.machine("rs2", site::Part::RealServer, "rs2")
+        site.machine("rs2", pointsman_path::topology::Role::RealServer, "rs2")
             .address("eth0", &own)
             .default_via(GATEWAY)
             .has_vip();

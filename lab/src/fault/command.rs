@@ -50,10 +50,8 @@ pub(crate) fn fault(words: &mut Words, program: &Program) -> Result<()> {
         return stand(fault, tag, program, cured, json);
     }
     if json {
-        print!(
-            "{}",
-            pretty(&show::topology(&fault, tag.as_deref().unwrap_or("TAG")))?
-        );
+        let tag = tag.as_deref().unwrap_or("TAG");
+        print!("{}", show::topology(&fault, tag).write());
         return Ok(());
     }
     demonstrate(fault, tag, program)
@@ -94,7 +92,7 @@ fn stand(
         lab.cure_all()?;
     }
     if json {
-        print!("{}", pretty(&show::topology(lab.fault(), lab.tag()))?);
+        print!("{}", show::topology(lab.fault(), lab.tag()).write());
     } else {
         print!("{}", show::standing(&lab));
     }

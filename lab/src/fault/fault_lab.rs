@@ -11,7 +11,7 @@ use pointsman_linux::netns::NetNs;
 use pointsman_linux::sysctl;
 
 use super::action::Action;
-use super::site::{Node, Part, Site};
+use super::site::{Node, Site};
 use super::{Fault, Request};
 use crate::bpf::{self, Hook};
 use crate::director::Director;
@@ -532,11 +532,4 @@ fn udp(namespace: &str, vip: SocketAddr, limit: Duration) -> Result<Outcome> {
             text: error.to_string(),
         },
     })
-}
-
-impl Part {
-    /// Whether guests' ports are on it, or cables.
-    pub const fn is_bridged(self) -> bool {
-        matches!(self, Self::Switch | Self::Host)
-    }
 }

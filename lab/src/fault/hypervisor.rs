@@ -370,7 +370,7 @@ fn stateful_director() -> Fault {
 
 fn stateful_return() -> Fault {
     let site = Site::direct().with(|site| {
-        site.node("firewall", super::site::Part::Gateway)
+        site.node("firewall", pointsman_path::topology::Role::Gateway)
             .sysctl("net.ipv4.ip_forward", "1");
         site.cable(("firewall", "lan1", None), ("switch", "fw", Some("br0")));
         site.cable(("client", "eth1", None), ("firewall", "lan0", None));

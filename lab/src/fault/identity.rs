@@ -1,8 +1,10 @@
 //! Faults of who says to have the VIP, and of the network between neighbours.
 
 use super::Fault;
+use pointsman_path::topology::Role;
+
 use super::action::{Action, attempt, ipvsadm, run, sysctl};
-use super::site::{GATEWAY, Part, REMOTE_RS1, RS2, SERVICE, Site, VIP};
+use super::site::{GATEWAY, REMOTE_RS1, RS2, SERVICE, Site, VIP};
 
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
@@ -27,7 +29,7 @@ fn forget() -> Action {
 fn idle_server() -> Site {
     Site::direct().with(|site| {
         let own = format!("{RS2}/24");
-        site.machine("rs2", Part::RealServer, "rs2")
+        site.machine("rs2", Role::RealServer, "rs2")
             .address("eth0", &own)
             .default_via(GATEWAY)
             .has_vip();
@@ -70,7 +72,7 @@ fn arp_announce() -> Fault {
 /// With a machine that balanced once.
 pub(crate) fn with_stray(site: Site) -> Site {
     site.with(|site| {
-        site.machine("stray", Part::Other, "st")
+        site.machine("stray", Role::Other, "st")
             .address("eth0", "198.51.100.240/24")
             .default_via(GATEWAY);
     })
@@ -138,7 +140,7 @@ fn nested() -> Site {
             .iter()
             .any(|end| matches!(end.node, "director" | "rs1"))
     });
-    site.node("nested", Part::Other);
+    site.node("nested", Role::Other);
     site.cable(("nested", "eth0", None), ("host1", "vnet0", Some("br0")));
     for (mac, node) in macs.into_iter().zip(["director", "rs1"]) {
         site.at("nested").line(&format!(

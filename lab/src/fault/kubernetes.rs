@@ -2,9 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use pointsman_path::topology::Role;
+
 use super::action::{Action, feed, run, sysctl};
 use super::hypervisor::filtering_host;
-use super::site::{Part, Site, VIP, server};
+use super::site::{Site, VIP, server};
 use super::{Blocker, Fault};
 
 /// The guest's port of Harvester's bridge.
@@ -37,10 +39,10 @@ pub(crate) fn harvester() -> Site {
     site.asker = "host";
     site.client = Ipv4Addr::new(172, 16, 0, 57);
     site.vip = SocketAddrV4::new(Ipv4Addr::new(10, 43, 113, 238), 80);
-    site.node("host", Part::Host).bridges.push("harvester-br0");
-    site.node("gateway", Part::Gateway)
+    site.node("host", Role::Host).bridges.push("harvester-br0");
+    site.node("gateway", Role::Gateway)
         .sysctl("net.ipv4.ip_forward", "1");
-    site.node("rs1", Part::RealServer);
+    site.node("rs1", Role::RealServer);
     site.cable(("host", "mgmt0", None), ("gateway", "lan0", None));
     let bridge = Some("harvester-br0");
     site.cable(("host", "eth1", bridge), ("gateway", "lan1", None));

@@ -77,7 +77,7 @@ pub(crate) fn quirks() -> Vec<Fault> {
             "a second real server of the service is quiesced and down",
             Site::direct().with(|site| {
                 let spare = "198.51.100.228";
-                site.machine("rs2", super::site::Part::RealServer, "rs2")
+                site.machine("rs2", pointsman_path::topology::Role::RealServer, "rs2")
                     .address("eth0", &format!("{spare}/24"))
                     .default_via(GATEWAY)
                     .has_vip();

@@ -2,82 +2,58 @@
 
 use std::fmt::Write as _;
 
+use pointsman_path::snapshot::Origin;
+use pointsman_path::topology::{self, Peer, Port, Protocol, Topology};
 use serde_json::{Value, json};
 
 use super::action::Action;
 use super::fault_lab::{FaultLab, Outcome, namespace_name};
-use super::site::Part;
+use super::site::Site;
 use super::{Fault, Request};
 
-/// Version of the JSON of a topology.
-pub const TOPOLOGY_SCHEMA: &str = "pointsman.topology/1";
-
-impl Part {
-    /// Its name in a topology.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Gateway => "gateway",
-            Self::Switch => "switch",
-            Self::Host => "host",
-            Self::Director => "director",
-            Self::RealServer => "real-server",
-            Self::Other => "other",
-        }
+/// Who is there and how they are connected, for a doctor: nothing of what is wrong.
+pub fn topology(fault: &Fault, tag: &str) -> Topology {
+    let site = &fault.site;
+    let nodes = site.nodes.iter().map(|node| topology::Node {
+        name: node.name.to_owned(),
+        role: node.role,
+        at: Origin::Netns(namespace_name(tag, node.name)),
+        ports: ports(site, node.name),
+    });
+    Topology {
+        schema: topology::SCHEMA.to_owned(),
+        vip: Some(site.vip.into()),
+        protocol: protocol(fault.request),
+        client: Some(site.client.into()),
+        asker: Some(site.asker.to_owned()),
+        nodes: nodes.collect(),
     }
 }
 
-/// Who is there and how they are connected, for a doctor: nothing of what is wrong.
-pub fn topology(fault: &Fault, tag: &str) -> Value {
-    let site = &fault.site;
-    let ends = || site.cables.iter().flatten();
-    let nodes: Vec<Value> = site
-        .nodes
-        .iter()
-        .map(|node| {
-            let own = ends().filter(|end| end.node == node.name);
-            let ports: Vec<Value> = own
-                .map(|end| {
-                    let cable = site.cables.iter().find(|cable| {
-                        cable
-                            .iter()
-                            .any(|other| other.node == end.node && other.port == end.port)
-                    });
-                    let peer = cable.and_then(|cable| {
-                        cable
-                            .iter()
-                            .find(|other| other.node != end.node || other.port != end.port)
-                    });
-                    json!({
-                        "name": end.port,
-                        "mac": end.mac.to_string(),
-                        "bridge": end.bridge,
-                        "peer": peer.map(|peer| json!({"node": peer.node, "port": peer.port})),
-                    })
-                })
-                .collect();
-            json!({
-                "name": node.name,
-                "role": node.part.name(),
-                "netns": namespace_name(tag, node.name),
-                "ports": ports,
-            })
-        })
-        .collect();
-    json!({
-        "schema": TOPOLOGY_SCHEMA,
-        "vip": site.vip.to_string(),
-        "protocol": protocol(fault.request),
-        "client": site.client.to_string(),
-        "asker": site.asker,
-        "nodes": nodes,
-    })
+fn ports(site: &Site, node: &str) -> Vec<Port> {
+    let mut ports = Vec::new();
+    for [one, other] in &site.cables {
+        for (end, far) in [(one, other), (other, one)] {
+            if end.node == node {
+                ports.push(Port {
+                    name: end.port.clone(),
+                    mac: Some(end.mac.to_string()),
+                    bridge: end.bridge.map(str::to_owned),
+                    peer: Some(Peer {
+                        node: far.node.to_owned(),
+                        port: far.port.clone(),
+                    }),
+                });
+            }
+        }
+    }
+    ports
 }
 
-const fn protocol(request: Request) -> &'static str {
+const fn protocol(request: Request) -> Protocol {
     match request {
-        Request::Udp => "udp",
-        Request::Get | Request::Post(_) => "tcp",
+        Request::Udp => Protocol::Udp,
+        Request::Get | Request::Post(_) => Protocol::Tcp,
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use pointsman_path::topology::Role;
 use pointsman_wire::Mac;
 
 use crate::address::leg_mac;
@@ -38,32 +39,13 @@ pub(crate) const PRIVATE_DIRECTOR: &str = "10.0.0.1";
 /// A real server beyond the gateway.
 pub(crate) const REMOTE_RS1: &str = "203.0.113.11";
 
-/// What a node is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// Asks.
-    Client,
-    /// Routes between the client's network and the servers'.
-    Gateway,
-    /// A switch: bridges, and no addresses.
-    Switch,
-    /// A hypervisor: bridges that guests' ports are on.
-    Host,
-    /// Balances.
-    Director,
-    /// Serves.
-    RealServer,
-    /// Something else on the network.
-    Other,
-}
-
 /// A network namespace.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// Its name.
     pub name: &'static str,
     /// What it is for.
-    pub part: Part,
+    pub role: Role,
     /// Bridges made in it.
     pub bridges: Vec<&'static str>,
     /// Lines for `ip -batch`, when the cables are there.
@@ -191,10 +173,10 @@ impl Site {
     /// A tunnel to a real server beyond the gateway.
     pub(crate) fn tunnel() -> Self {
         let mut site = Self::balanced(true);
-        site.node("host2", Part::Host).bridges.push("br0");
+        site.node("host2", Role::Host).bridges.push("br0");
         site.cable(("gateway", "lan2", None), ("host2", "eth0", Some("br0")));
         site.at("gateway").address("lan2", "203.0.113.1/24");
-        site.guest("rs1", Part::RealServer, "host2", "vnet0");
+        site.guest("rs1", Role::RealServer, "host2", "vnet0");
         let address = format!("{REMOTE_RS1}/24");
         site.at("rs1")
             .address("eth0", &address)
@@ -211,7 +193,7 @@ impl Site {
         let mut site = Self::balanced(true);
         site.at("host1").bridges.push("br1");
         site.cable(("director", "eth1", None), ("host1", "vnet1", Some("br1")));
-        site.node("rs1", Part::RealServer);
+        site.node("rs1", Role::RealServer);
         site.cable(("rs1", "eth0", None), ("host1", "vnet2", Some("br1")));
         let inside = format!("{PRIVATE_DIRECTOR}/24");
         site.at("director").address("eth1", &inside);
@@ -235,10 +217,10 @@ impl Site {
     /// Client, gateway, switch, the director on its host.
     fn balanced(outside: bool) -> Self {
         let mut site = Self::empty();
-        site.node("client", Part::Client);
-        site.node("gateway", Part::Gateway)
+        site.node("client", Role::Client);
+        site.node("gateway", Role::Gateway)
             .sysctl("net.ipv4.ip_forward", "1");
-        site.node("switch", Part::Switch).bridges.push("br0");
+        site.node("switch", Role::Switch).bridges.push("br0");
         if outside {
             site.cable(("client", "eth0", None), ("gateway", "lan0", None));
             let address = format!("{CLIENT}/24");
@@ -257,7 +239,7 @@ impl Site {
         site.cable(("gateway", "lan1", None), ("switch", "gw", Some("br0")));
         site.at("gateway").address("lan1", &format!("{GATEWAY}/24"));
         site.host("host1", "h1");
-        site.guest("director", Part::Director, "host1", "vnet0");
+        site.guest("director", Role::Director, "host1", "vnet0");
         let own = format!("{DIRECTOR}/24");
         let vip = format!("{VIP}/32");
         site.at("director")
@@ -269,10 +251,10 @@ impl Site {
     }
 
     /// Adds a node.
-    pub(crate) fn node(&mut self, name: &'static str, part: Part) -> &mut Node {
+    pub(crate) fn node(&mut self, name: &'static str, role: Role) -> &mut Node {
         let mut node = Node {
             name,
-            part,
+            role,
             bridges: Vec::new(),
             lines: Vec::new(),
             sysctls: Vec::new(),
@@ -280,7 +262,7 @@ impl Site {
         // New namespaces start with it; only hosts that a fault says so of filter bridged packets.
         for table in ["arptables", "iptables", "ip6tables"] {
             let key = format!("net.bridge.bridge-nf-call-{table}");
-            if matches!(part, Part::Host | Part::Switch) {
+            if matches!(role, Role::Host | Role::Switch) {
                 node.sysctl(&key, "0");
             }
         }
@@ -336,7 +318,7 @@ impl Site {
 
     /// Adds a host on a port of the switch.
     pub(crate) fn host(&mut self, name: &'static str, port: &str) -> &mut Node {
-        self.node(name, Part::Host).bridges.push("br0");
+        self.node(name, Role::Host).bridges.push("br0");
         self.cable((name, "eth0", Some("br0")), ("switch", port, Some("br0")));
         self.at(name)
     }
@@ -345,18 +327,18 @@ impl Site {
     pub(crate) fn guest(
         &mut self,
         name: &'static str,
-        part: Part,
+        role: Role,
         host: &'static str,
         port: &str,
     ) -> &mut Node {
-        self.node(name, part);
+        self.node(name, role);
         self.cable((name, "eth0", None), (host, port, Some("br0")));
         self.at(name)
     }
 
     /// Adds a machine on a port of the switch.
-    pub(crate) fn machine(&mut self, name: &'static str, part: Part, port: &str) -> &mut Node {
-        self.guest(name, part, "switch", port)
+    pub(crate) fn machine(&mut self, name: &'static str, role: Role, port: &str) -> &mut Node {
+        self.guest(name, role, "switch", port)
     }
 
     /// Adds a host with a guest that serves.
@@ -371,7 +353,7 @@ impl Site {
         if !self.nodes.iter().any(|node| node.name == host) {
             self.host(host, "h2");
         }
-        self.guest(name, Part::RealServer, host, port);
+        self.guest(name, Role::RealServer, host, port);
         self.processes.push(server(name));
         self.at(name)
             .address("eth0", &format!("{address}/24"))
