@@ -32,7 +32,7 @@ impl Reached<'_> {
         let mut variables = Vec::new();
         for access in accesses {
             if let Some(values) = self.parameters.get(&access.name) {
-                variables.push((access.name, values));
+                variables.push((access.name.clone(), values));
             }
         }
         variables
