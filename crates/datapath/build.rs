@@ -12,10 +12,11 @@ use std::{
 
 const PACKAGE: &str = "pointsman-datapath-ebpf";
 const TARGET: &str = "bpfel-unknown-none";
-/// The programs, and those that only the bench runs.
-const OBJECTS: [(&str, &str); 2] = [
+/// The programs, those that only the bench runs, and the doctor's witness.
+const OBJECTS: [(&str, &str); 3] = [
     ("pointsman-datapath", "director.o"),
     ("pointsman-bench", "bench.o"),
+    ("pointsman-drops", "drops.o"),
 ];
 
 fn main() {

@@ -1,6 +1,6 @@
 //! Loads every program, or says what the verifier minds; all of it with `POINTSMAN_VERIFIER_LOG` set.
 
-use pointsman_datapath::{Options, trial::Trial};
+use pointsman_datapath::{Options, drops::Drops, trial::Trial};
 
 fn main() {
     match Trial::new(&Options::default()) {
@@ -9,6 +9,13 @@ fn main() {
                 println!("{name}: ok, {info}");
             }
         }
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::exit(1);
+        }
+    }
+    match Drops::watch(std::net::Ipv4Addr::LOCALHOST.into()) {
+        Ok(_) => println!("dropped: ok"),
         Err(error) => {
             eprintln!("{error}");
             std::process::exit(1);

@@ -7,7 +7,9 @@
 mod attach;
 pub mod bench;
 mod bpf;
+mod btf;
 mod datapath;
+pub mod drops;
 mod error;
 mod events;
 mod hook;
