@@ -22,10 +22,11 @@ use std::net::IpAddr;
 
 use crate::catalogue::{self, Kind, Known, Method, Need, Part, Role, Scene};
 use crate::diagnostic::Diagnostic;
+use crate::explain::{Explanation, explain};
 use crate::frame::FrameError;
 use crate::judge::{Step, Verdict};
 use crate::model::Ruleset;
-use crate::nwfilter::{Backend, Binding, Compiled, Library, compile};
+use crate::nwfilter::{Backend, Binding, Compiled, Library, compile, reach};
 use crate::route::{Direction, Host, Port};
 use documents::Edits;
 use list::Extension;
@@ -102,10 +103,8 @@ pub struct Blocked {
     pub kind: Kind,
     /// With which backend.
     pub backend: Backend,
-    /// By what.
-    pub step: Option<Step>,
-    /// Whether it is not known what becomes of it.
-    pub unknown: bool,
+    /// By what, and why.
+    pub explanation: Explanation,
 }
 
 /// A kind of frame, and what becomes of it with each filter; one verdict for each backend.
@@ -180,6 +179,7 @@ pub fn mend(question: &Question<'_>) -> Result<Mend, MendError> {
     };
     let mut before = bench.judge(question.library, question.binding)?;
     let mut notes = Vec::new();
+    let (mut library, mut binding) = (question.library.clone(), question.binding.clone());
     if before.learning {
         // What is learned first are the guest's own addresses, if all goes well.
         let edits = Edits {
@@ -195,15 +195,16 @@ pub fn mend(question: &Question<'_>) -> Result<Mend, MendError> {
         )?;
         before = bench.judge(&written.library, &written.binding)?;
         before.learning = true;
+        (library, binding) = (written.library, written.binding);
         notes.push(
             "libvirt learns this port's address from what the guest sends first, which for a director              may be a client's packet; \"now\" is when it has learned the guest's own."
                 .into(),
         );
     }
-    let blocked = bench.blocked(&before);
+    let blocked = bench.explained(&library, &binding, bench.blocked(&before))?;
     let mut answer = Mend {
         outcome: Outcome::Nothing,
-        blocked: blocked.clone(),
+        blocked,
         parts: Vec::new(),
         documents: Vec::new(),
         virsh: Commands::default(),
@@ -213,7 +214,7 @@ pub fn mend(question: &Question<'_>) -> Result<Mend, MendError> {
         assumed: scene.assumed.clone(),
     };
     let mut after = None;
-    if !blocked.is_empty() {
+    if !answer.blocked.is_empty() {
         match search::search(&bench, &before)? {
             Ok(found) => {
                 answer.outcome = Outcome::Change;
@@ -249,7 +250,35 @@ pub fn mend(question: &Question<'_>) -> Result<Mend, MendError> {
             deleted: pick(&deleted, at),
         });
     }
+    if answer.outcome == Outcome::Change {
+        answer.notes.extend(tempting(&answer.rows));
+    }
     Ok(answer)
+}
+
+/// What is wrong with a longer list of addresses alone, if something is.
+fn tempting(rows: &[Row]) -> Option<String> {
+    let all_pass = |verdicts: &[Verdict]| verdicts.iter().all(|&one| one == Verdict::Pass);
+    let is_same = |row: &Row| row.listed == row.mended;
+    if rows.iter().all(is_same) || rows.iter().all(|row| row.listed.is_empty()) {
+        return None;
+    }
+    let lacks = rows
+        .iter()
+        .find(|row| row.kind.need == Need::Must && !all_pass(&row.listed));
+    if let Some(row) = lacks {
+        return Some(format!(
+            "Merely adding the VIP to the list of addresses does not do it; this would stay dropped: {}.",
+            row.kind.words
+        ));
+    }
+    let permits = rows.iter().find(|row| {
+        row.kind.need == Need::MustNot && passes(&row.listed) && !passes(&row.mended)
+    })?;
+    Some(format!(
+        "Merely adding the VIP to the list of addresses would also permit what should not pass: {}.",
+        permits.kind.words
+    ))
 }
 
 /// The addresses that a port's filter is told to be the guest's, as far as they are addresses.
@@ -313,6 +342,17 @@ struct One {
     step: Option<Step>,
 }
 
+/// A kind that is wanted and does not pass.
+#[derive(Debug, Clone)]
+struct Lacking {
+    kind: Kind,
+    /// Number of the backend.
+    backend: usize,
+    step: Option<Step>,
+    /// Whether it is not known what becomes of it.
+    unknown: bool,
+}
+
 /// For each kind, a verdict for each backend.
 #[derive(Debug, Clone)]
 struct Judged {
@@ -331,13 +371,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Compiles a filter for all backends and judges all kinds.
     fn judge(&self, library: &Library, binding: &Binding) -> Result<Judged, MendError> {
-        let port = binding.port.as_deref().unwrap_or(PORT);
-        let compiled: Vec<Compiled> = self
-            .question
-            .backends
-            .iter()
-            .map(|&backend| compile(library, binding, port, backend))
-            .collect::<Result<_, _>>()?;
+        let compiled = self.compile(library, binding)?;
         let learning = compiled.iter().any(|one| one.learning.is_some());
         let rules: Vec<Ruleset> = compiled.into_iter().map(|one| one.ruleset).collect();
         let mut judged = self.judge_rules(&rules)?;
@@ -345,10 +379,18 @@ impl Bench<'_> {
         Ok(judged)
     }
 
-    fn judge_rules(&self, rules: &[Ruleset]) -> Result<Judged, MendError> {
-        let name = self.question.binding.port.as_deref().unwrap_or(PORT);
+    fn compile(&self, library: &Library, binding: &Binding) -> Result<Vec<Compiled>, Diagnostic> {
+        let (port, _) = self.place();
+        let backends = self.question.backends.iter();
+        backends
+            .map(|&backend| compile(library, binding, port.name, backend))
+            .collect()
+    }
+
+    /// Where frames are judged.
+    fn place(&self) -> (Port<'_>, Host<'static>) {
         let port = Port {
-            name,
+            name: self.question.binding.port.as_deref().unwrap_or(PORT),
             bridge: None,
             peer: None,
         };
@@ -358,6 +400,11 @@ impl Bench<'_> {
             call_ip6tables: true,
             ..Host::default()
         };
+        (port, host)
+    }
+
+    fn judge_rules(&self, rules: &[Ruleset]) -> Result<Judged, MendError> {
+        let (port, host) = self.place();
         let mut kinds = Vec::new();
         for kind in &self.kinds {
             let mut ones = Vec::new();
@@ -408,15 +455,15 @@ impl Bench<'_> {
     }
 
     /// What is wanted and does not pass.
-    fn blocked(&self, judged: &Judged) -> Vec<Blocked> {
+    fn blocked(&self, judged: &Judged) -> Vec<Lacking> {
         let mut blocked = Vec::new();
         for (kind, ones) in self.kinds.iter().zip(&judged.kinds) {
             if !self.is_wanted(kind) {
                 continue;
             }
-            for (one, &backend) in ones.iter().zip(self.question.backends) {
+            for (backend, one) in ones.iter().enumerate() {
                 if one.verdict != Verdict::Pass {
-                    blocked.push(Blocked {
+                    blocked.push(Lacking {
                         kind: kind.clone(),
                         backend,
                         step: one.step.clone(),
@@ -426,6 +473,30 @@ impl Bench<'_> {
             }
         }
         blocked
+    }
+
+    /// Why these don't pass.
+    fn explained(
+        &self,
+        library: &Library,
+        binding: &Binding,
+        lacking: Vec<Lacking>,
+    ) -> Result<Vec<Blocked>, MendError> {
+        let rules = self.compile(library, binding)?;
+        let filters = reach(library, binding);
+        let (port, host) = self.place();
+        lacking
+            .into_iter()
+            .map(|Lacking { kind, backend, .. }| {
+                let rules = &rules[backend].ruleset;
+                let judgement = kind.judge(port, rules, &host)?;
+                Ok(Blocked {
+                    explanation: explain(&judgement, &kind.frame, rules, &filters),
+                    backend: self.question.backends[backend],
+                    kind,
+                })
+            })
+            .collect()
     }
 
     /// What no longer is dropped and should be.

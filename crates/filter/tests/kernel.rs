@@ -19,6 +19,8 @@ use pointsman_linux::packet::{Capture, Direction as Way, Options};
 mod enforce;
 #[path = "support/frames.rs"]
 mod frames;
+#[path = "kernel/mend.rs"]
+mod mend;
 
 use frames::Maker;
 

@@ -71,7 +71,8 @@ fn a_change_is_told_and_written_with_the_way_back() {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
     for line in [
-        "  own-ip, rule 2 (drop out, priority 1000) drops:",
+        "  filter own-ip (by way of own-source), rule `drop out`, priority 1000, drops:",
+        "    source address 203.0.113.77 is not IP=192.0.2.200:",
         "+    <ip dstipaddr='192.0.2.208' protocol='tcp' dstportstart='80'/>",
         "+    <parameter name='IP' value='192.0.2.208'/>",
         "  virsh nwfilter-define pointsman-dr-director.xml",

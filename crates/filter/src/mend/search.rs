@@ -3,7 +3,7 @@
 use super::documents::{Edits, Written, write};
 use super::exemption::{Exemption, Layer, Width};
 use super::list::{Extension, Scope, extensions, merge};
-use super::{Bench, Blocked, Judged, MendError, is_out};
+use super::{Bench, Judged, Lacking, MendError, is_out};
 use crate::catalogue::Need;
 use crate::model::{Engine, FilterRule, Origin};
 
@@ -106,7 +106,7 @@ fn attempt(
         }
         // One list or rule may cure several.
         if !grown {
-            let stuck = |one: &Blocked| {
+            let stuck = |one: &Lacking| {
                 format!("no rule that was tried lets this pass: {}", one.kind.words)
             };
             match blocked.iter().find(|one| one.kind.need == Need::Must) {
@@ -119,7 +119,7 @@ fn attempt(
 }
 
 /// What is wanted and does not pass yet.
-fn still(bench: &Bench<'_>, found: &Found, strategy: Strategy) -> Vec<Blocked> {
+fn still(bench: &Bench<'_>, found: &Found, strategy: Strategy) -> Vec<Lacking> {
     let mut blocked = bench.blocked(&found.judged);
     blocked.retain(|one| strategy.should || one.kind.need == Need::Must);
     blocked
@@ -208,7 +208,7 @@ pub(super) fn learned(bench: &Bench<'_>) -> Extension {
 fn cure(
     bench: &Bench<'_>,
     found: &Found,
-    blocked: &Blocked,
+    blocked: &Lacking,
     strategy: Strategy,
     edits: &mut Edits,
 ) -> Result<bool, String> {

@@ -222,6 +222,11 @@ fn a_director_with_direct_routing_gets_one_rule_and_one_value() {
     assert_eq!(row("foreign-source").mended, [Verdict::Drop; 2]);
     assert_eq!(row("foreign-source").deleted, [Verdict::Pass; 2]);
     assert!(answer.neutron.notes[0].contains("0.0.0.0/0"));
+    let tempting = answer.notes.last().unwrap();
+    assert!(
+        tempting.contains("does not do it") && tempting.contains("SYN of client"),
+        "{tempting}"
+    );
 }
 
 #[test]
@@ -332,6 +337,8 @@ fn a_real_server_may_send_with_the_address_but_not_speak_for_it() {
         );
         assert_eq!(new_ids(&answer), HashSet::from(["server-reply-out"]));
         assert!(answer.notes[0].contains("not put into the list"));
+        let tempting = answer.notes.last().unwrap();
+        assert!(tempting.contains("would also permit"), "{tempting}");
     }
     let known = known(Role::RealServer, Method::Masquerade, &[VIP4]);
     let answer = ask(&library, &text, &known, BOTH, Wishes::default());

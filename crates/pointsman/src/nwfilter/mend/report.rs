@@ -6,7 +6,6 @@ use std::path::Path;
 use pointsman_filter::catalogue::Need;
 use pointsman_filter::judge::Verdict;
 use pointsman_filter::mend::{Blocked, Commands, Mend, Outcome, Question, Row, Subject};
-use pointsman_filter::model::Origin;
 use pointsman_filter::nwfilter::Backend;
 use pointsman_filter::route::Direction;
 use serde_json::{Value, json};
@@ -111,15 +110,21 @@ fn blocked(answer: &Mend) -> String {
     }
     let mut text = String::from("\nBlocked now:\n");
     for (by, kinds) in groups {
-        let _ = writeln!(text, "  {by}");
+        let _ = writeln!(text, "  {by}:");
+        let mut said = "";
         for (one, backends) in kinds {
+            let reason = one.explanation.reason.as_str();
+            if reason != said {
+                let _ = writeln!(text, "    {reason}:");
+                said = reason;
+            }
             let only = match &backends[..] {
                 [backend] if answer.blocked.iter().any(|other| other.backend != *backend) => {
                     format!(" ({} only)", name(*backend))
                 }
                 _ => String::new(),
             };
-            let _ = writeln!(text, "    {}{only}", one.kind.words);
+            let _ = writeln!(text, "      {}{only}", one.kind.words);
         }
     }
     text
@@ -127,20 +132,16 @@ fn blocked(answer: &Mend) -> String {
 
 /// What drops it.
 fn by(one: &Blocked) -> String {
-    let Some(step) = &one.step else {
-        return "nothing decides".into();
+    let verb = match one.explanation.verdict {
+        Verdict::Unknown => "may drop",
+        _ => "drops",
     };
-    let verb = if one.unknown { "may drop" } else { "drops" };
-    match &step.origin {
-        Some(Origin::Filter(rule)) => format!(
-            "{}, rule {} ({} {}, priority {}) {verb}:",
-            rule.filter,
-            rule.number + 1,
-            rule.action,
-            rule.direction,
-            rule.priority
-        ),
-        _ => format!("{} {}: `{}` {verb}:", step.table, step.chain, step.text),
+    match &one.explanation.rule {
+        Some(rule) => match rule.origin_words() {
+            Some(origin) => format!("{origin}, {verb}"),
+            None => format!("{} {verb}", rule.place_words()),
+        },
+        None => "dropped by no rule".into(),
     }
 }
 
@@ -262,14 +263,16 @@ pub(super) fn json(question: &Question<'_>, answer: &Mend) -> Value {
         .blocked
         .iter()
         .map(|one| {
+            let rule = one.explanation.rule.as_ref();
             json!({
                 "id": one.kind.id,
                 "words": one.kind.words,
                 "backend": name(one.backend),
-                "by": by(one).trim_end_matches(':'),
-                "table": one.step.as_ref().map(|step| &step.table),
-                "chain": one.step.as_ref().map(|step| &step.chain),
-                "rule": one.step.as_ref().map(|step| &step.text),
+                "reason": one.explanation.reason,
+                "by": rule.and_then(|rule| rule.origin_words()),
+                "table": rule.map(|rule| &rule.table),
+                "chain": rule.map(|rule| &rule.chain),
+                "rule": rule.map(|rule| &rule.text),
             })
         })
         .collect();
