@@ -152,6 +152,7 @@ impl Exemption {
             .collect();
         let states = match self.element {
             "arp" | "ip" | "ipv6" | "mac" => "",
+            _ if self.attributes.iter().any(|(name, _)| *name == "state") => "",
             // Half of the connection is all that this host sees.
             _ => " statematch='false'",
         };
@@ -289,7 +290,8 @@ impl Maker<'_> {
     }
 
     fn packet(&self) -> Option<Element> {
-        let mut attributes = Vec::new();
+        // Rules for packets know no other link-layer address than the source.
+        let mut attributes = if self.out { self.link() } else { Vec::new() };
         let v6 = self.frame.ethertype() == ethernet::IPV6;
         self.addresses(&mut attributes)?;
         let number = self.get(Field::Transport)? as u8;
@@ -313,6 +315,10 @@ impl Maker<'_> {
                     attributes.push(("type", kind.to_string()));
                 }
             }
+        }
+        if self.width.own_mac {
+            // Else the rule is also for the other direction, turned round, without link-layer address.
+            attributes.push(("state", "NONE".into()));
         }
         Some((element, attributes))
     }

@@ -531,11 +531,49 @@ fn what_nobody_told_stands_in_no_rule() {
 }
 
 #[test]
+fn what_drops_everything_also_asks_for_macs() {
+    let mut library = Library::new();
+    let all = "<filter name='none'><rule action='drop' direction='out'><all/></rule></filter>";
+    library.add("none", all).unwrap();
+    let known = known(Role::Director, Method::Direct, &[VIP4]);
+    let answer = ask(
+        &library,
+        &domain("none", &[]),
+        &known,
+        BOTH,
+        Wishes::default(),
+    );
+    assert_eq!(answer.outcome, Outcome::Change);
+    let of_clients = "accept out <tcp> srcmacaddr $MAC, dstipaddr 192.0.2.208, dstportstart 80";
+    assert!(
+        answer.parts.iter().any(|part| part == of_clients),
+        "{:?}",
+        answer.parts
+    );
+}
+
+#[test]
+fn lists_of_one_rule_must_stay_equally_long() {
+    let mut library = Library::new();
+    library.add("own", OWN[2]).unwrap();
+    let text = domain("one-chain", &[("IP", "192.0.2.200")]);
+    let known = known(Role::Vrrp, Method::Direct, &[VIP4]);
+    let answer = ask(&library, &text, &known, BOTH, Wishes::default());
+    // `arpsrcipaddr='$IP' arpsrcmacaddr='$MAC'`: two addresses would want two MACs.
+    assert!(
+        answer
+            .parts
+            .iter()
+            .all(|part| part.starts_with("accept out"))
+    );
+    assert!(answer.rows.iter().all(|row| row.listed.is_empty()));
+}
+
+#[test]
 fn where_no_safe_change_is_there_is_none() {
     // What depends on a set that is somewhere else is not known here.
     let mut library = Library::new();
-    let set =
-        "<filter name='set'><rule action='drop' direction='out'><all ipset='bad'/></rule></filter>";
+    let set = "<filter name='set'><rule action='drop' direction='out'><all ipset='bad' ipsetflags='src'/></rule></filter>";
     library.add("set", set).unwrap();
     let known = known(Role::Director, Method::Direct, &[VIP4]);
     let text = domain("set", &[]);
