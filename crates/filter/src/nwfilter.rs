@@ -6,6 +6,7 @@ mod ebiptables;
 mod element;
 mod enforce;
 mod instance;
+mod learner;
 mod nftables;
 mod reach;
 mod value;
@@ -19,6 +20,7 @@ pub use enforce::{
     script_of_removal, table_name,
 };
 pub use instance::{Backend, Compiled, Learning, compile};
+pub use learner::{Learner, News};
 pub use reach::{Reached, reach};
 pub use variable::{Access, Parameters};
 

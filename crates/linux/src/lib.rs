@@ -8,6 +8,7 @@ pub mod bpffs;
 pub mod memory;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
 pub mod offload;
 pub mod packet;
 pub mod pcapng;

@@ -34,6 +34,9 @@ const KNOWN: &str = "@known";
 /// The set of pairs of equal octets.
 const SAME: &str = "@same-ip-set";
 
+/// Parameters that have a meaning of their own.
+const SPECIAL: [&str; 3] = ["MAC", "DHCPSERVER", "CTRL_IP_LEARNING"];
+
 /// What each base chain is for: hook, priority, way, and whether it has the rules for packets.
 ///
 /// Frames are judged before, packets after the bridge calls connection tracking (-200) and IP's hooks (0).
@@ -59,6 +62,10 @@ pub struct Enforced {
     pub rules: usize,
     /// Set when the address is not known.
     pub learning: Option<Learning>,
+    /// All parameters, `MAC` among them.
+    pub parameters: Parameters,
+    /// Rules read the state of connections from marks.
+    pub by_marks: bool,
     /// The first rules that ask for the state of connections, of IPv4 and of IPv6.
     pub tracked: [Option<Place>; 2],
     /// What libvirt takes without a word and people should know.
@@ -78,6 +85,12 @@ pub fn enforce(
     }
     let mut tree = Tree::new(library, binding)?;
     let learning = tree.learning;
+    for (name, _) in binding.filter.parameters.iter() {
+        if !SPECIAL.contains(&name) && !tree.names(name) {
+            let filter = &binding.filter.filter;
+            return Err(at.error(format!("no rule of {filter} names ${name}")));
+        }
+    }
     let instances = tree.instances(LEARNED)?;
     let mut builder = Builder::new(port, tracking);
     if let Some(learning) = learning {
@@ -105,8 +118,10 @@ pub fn enforce(
     if about.by_marks {
         ruleset.extend(state::tables());
     }
+    let by_marks = about.by_marks;
     Ok(Enforced {
         table: table_name(port),
+        by_marks,
         ruleset,
         script,
         digest,
@@ -114,7 +129,16 @@ pub fn enforce(
         learning,
         tracked,
         warnings: tree.warnings,
+        parameters: tree.parameters,
     })
+}
+
+impl Enforced {
+    /// The values of a parameter.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        let list = self.parameters.get(name).unwrap_or_default();
+        list.iter().map(String::as_str)
+    }
 }
 
 /// The name of a port's table.
@@ -373,11 +397,11 @@ impl Builder {
         for (into, there) in [false, true].into_iter().zip(there) {
             if there {
                 let name = sub(&self.made.port, into, chain);
-                self.made.chain(&name);
                 let mut statements = tests.clone();
                 statements.push(json!({"jump": {"target": name}}));
                 let root = root(&self.made.port, into, false);
                 self.push(&root, statements, Origin::Frame);
+                self.made.chain(&name);
             }
         }
     }

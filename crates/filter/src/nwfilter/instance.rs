@@ -131,6 +131,15 @@ impl<'a> Tree<'a> {
         })
     }
 
+    /// Whether a rule names this variable.
+    pub(super) fn names(&self, variable: &str) -> bool {
+        self.rules.iter().any(|rule| {
+            let accesses = rule.rule.is_about.as_ref().map(|about| about.accesses());
+            let accesses = accesses.unwrap_or_default();
+            accesses.iter().any(|access| access.name == variable)
+        })
+    }
+
     /// The rules in their order, variables filled in; `learned` stands for an address that is not known.
     pub(super) fn instances(&mut self, learned: &str) -> Result<Vec<Instance<'a>>, Diagnostic> {
         if self.learning.is_some() {

@@ -10,7 +10,7 @@ use pointsman_filter::nwfilter::{self, Binding, Compiled, Library, compile, read
 use pointsman_wire::Mac;
 
 /// Where libvirt keeps its filters.
-const FILTERS: &str = "/etc/libvirt/nwfilter";
+pub(crate) const FILTERS: &str = "/etc/libvirt/nwfilter";
 /// What a port is called whose guest does not run.
 const PORT: &str = "vnet0";
 

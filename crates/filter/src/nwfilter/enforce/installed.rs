@@ -136,6 +136,26 @@ impl Installed {
         self.digest.as_deref() == Some(digest) && self.rules.len() == rules
     }
 
+    /// What `nft -f` loads after the rules of a port were replaced, to know what was learned before.
+    pub fn script_of_learned(&self) -> String {
+        let own = format!("bridge {}", table_name(&self.port));
+        let port = super::quoted(&self.port);
+        let mut text = String::new();
+        for one in &self.learned {
+            let timeout = match one.expires_seconds {
+                Some(seconds) => format!(" timeout {}s", seconds.max(1)),
+                None => String::new(),
+            };
+            for (set, value) in [
+                (LEARNED, one.address.clone()),
+                (KNOWN, format!("\"{port}\"")),
+            ] {
+                text += &format!("add element {own} {} {{ {value}{timeout} }}\n", &set[1..]);
+            }
+        }
+        text
+    }
+
     /// What `nft -f` loads to make an address known for some seconds, instead of those that were; without
     /// an address, to forget them.
     pub fn script_of_lease(&self, lease: Option<(std::net::Ipv4Addr, u32)>) -> String {

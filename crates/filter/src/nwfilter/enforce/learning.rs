@@ -27,7 +27,9 @@ pub(super) fn add(
     builder.made.learning = Some(learning);
     let mac = first(parameters, "MAC").unwrap_or_default().to_owned();
     if !super::frame::is_mac(&mac) {
-        return Err(format!("`{mac}` is not a link-layer address"));
+        return Err(format!(
+            "IP has no value, and to learn it takes the guest's MAC, which is `{mac}`"
+        ));
     }
     let out = chain(&builder.made.port, false);
     let into = chain(&builder.made.port, true);
