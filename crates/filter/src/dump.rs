@@ -2,7 +2,7 @@
 
 use crate::diagnostic::{Diagnostic, Place, within_limit};
 use crate::iptables::{self, Version};
-use crate::model::Ruleset;
+use crate::model::{Engine, Family, Ruleset, Table};
 use crate::{ebtables, nft};
 
 /// What a text is a dump of.
@@ -22,22 +22,19 @@ pub enum Dialect {
 /// printed them. Without a prompt the text itself tells what it is.
 pub fn read(file: &str, text: &str) -> Result<Ruleset, Diagnostic> {
     within_limit(file, text)?;
-    let mut rules = Ruleset::default();
-    let mut found = false;
+    let mut dumps = Vec::new();
     for section in sections(text) {
-        let Some(dialect) = section.dialect(file)? else {
-            continue;
-        };
-        found = true;
-        rules.extend(read_as(dialect, file, &section.text)?);
+        if let Some(dialect) = section.dialect(file)? {
+            dumps.push(read_as(dialect, file, &section.text)?);
+        }
     }
-    if !found {
+    if dumps.is_empty() {
         return Err(Place::new(file, 1, 1).error(
             "these are no rules; there should be what `ebtables-save`, `ebtables -t nat -L`, \
              `iptables-save`, `ip6tables-save` or `nft -j list ruleset` prints",
         ));
     }
-    Ok(rules)
+    Ok(merge(dumps))
 }
 
 /// Reads a dump that is known to be of a dialect.
@@ -48,6 +45,43 @@ pub fn read_as(dialect: Dialect, file: &str, text: &str) -> Result<Ruleset, Diag
         Dialect::Ip6tables => iptables::read_save(Version::V6, file, text),
         Dialect::Nft => nft::read(file, text),
     }
+}
+
+/// Joins dumps of one host. `nft` lists the tables of ebtables, iptables and ip6tables, too, where these
+/// write to nftables; those that are there in their own dialect are left out, for it says more.
+pub fn merge(dumps: impl IntoIterator<Item = Ruleset>) -> Ruleset {
+    let mut rules = Ruleset::default();
+    for dump in dumps {
+        rules.extend(dump);
+    }
+    let tables = std::mem::take(&mut rules.tables);
+    let is_twice = |table: &Table| {
+        table.engine == Engine::Nftables && tables.iter().any(|other| is_same(table, other))
+    };
+    let keep: Vec<bool> = tables.iter().map(|table| !is_twice(table)).collect();
+    rules.tables = tables
+        .into_iter()
+        .zip(keep)
+        .filter_map(|(table, keep)| keep.then_some(table))
+        .collect();
+    rules
+}
+
+/// Whether a table of nftables is another tool's that was read in its own dialect.
+fn is_same(table: &Table, other: &Table) -> bool {
+    let family = match other.engine {
+        Engine::Ebtables => Family::Bridge,
+        Engine::Iptables => Family::Ip,
+        Engine::Ip6tables => Family::Ip6,
+        Engine::Nftables => return false,
+    };
+    // Somebody's own table of the same name has other chains.
+    table.family == family
+        && table.name == other.name
+        && table
+            .chains
+            .iter()
+            .all(|chain| other.chain(&chain.name).is_some())
 }
 
 /// What one command printed; other lines are blank, so that places stay what they are.
@@ -256,6 +290,26 @@ mod tests {
             read("f", &broken).unwrap_err().to_string(),
             "f:8:10: `MAYBE` is not a policy; ACCEPT, DROP and - are"
         );
+    }
+
+    #[test]
+    fn a_table_that_two_tools_list_counts_once() {
+        let nft = |table: &str, chain: &str| {
+            format!(
+                r#"{{"nftables": [{{"table": {{"family": "bridge", "name": "{table}"}}}},
+                {{"chain": {{"family": "bridge", "table": "{table}", "name": "{chain}"}}}}]}}"#
+            )
+        };
+        for (table, chain, titles) in [
+            ("nat", "PREROUTING", &["ebtables nat"][..]),
+            ("nat", "mine", &["ebtables nat", "nft bridge nat"]),
+            ("mine", "PREROUTING", &["ebtables nat", "nft bridge mine"]),
+        ] {
+            let dumps = [EBTABLES, &nft(table, chain)].map(|text| read("f", text).unwrap());
+            let rules = merge(dumps);
+            let found: Vec<_> = rules.tables.iter().map(Table::title).collect();
+            assert_eq!(found, titles);
+        }
     }
 
     #[test]

@@ -419,25 +419,23 @@ impl View<'_> {
 
     /// The field that most rules would have wanted otherwise; addresses before anything else.
     fn common(&self, misses: &[(&Rule, Vec<&Test>)]) -> Option<Key> {
-        let mut best: Option<(Key, (bool, bool, usize))> = None;
+        let mut counts: Vec<(Key, bool, usize)> = Vec::new();
         for (_, failing) in misses {
             for test in failing {
                 let Some((key, _)) = wanted(test) else {
                     continue;
                 };
-                let count = misses
-                    .iter()
-                    .filter(|(_, others)| {
-                        others
-                            .iter()
-                            .any(|other| wanted(other).is_some_and(|(its, _)| its == key))
-                    })
-                    .count();
-                let is_pin = Pinned::of(key.field).is_some();
-                let rank = (is_pin, !is_evident(test), count);
-                if best.is_none_or(|(_, found)| rank > found) {
-                    best = Some((key, rank));
+                match counts.iter_mut().find(|(known, ..)| *known == key) {
+                    Some((.., count)) => *count += 1,
+                    None => counts.push((key, is_evident(test), 1)),
                 }
+            }
+        }
+        let mut best: Option<(Key, (bool, bool, usize))> = None;
+        for (key, evident, count) in counts {
+            let rank = (Pinned::of(key.field).is_some(), !evident, count);
+            if best.is_none_or(|(_, found)| rank > found) {
+                best = Some((key, rank));
             }
         }
         best.map(|(key, _)| key)

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+pub mod attribute;
 pub mod catalogue;
 pub mod connection;
 pub mod diagnostic;

@@ -1,5 +1,7 @@
 //! What a director sends and receives.
 
+use std::net::SocketAddr;
+
 use super::craft::{
     Bytes, Craft, End, Link, Step, client, fragment, packet, segment, service, too_big, tunnelled,
 };
@@ -89,8 +91,9 @@ fn to_server(craft: &mut Craft<'_>, cast: &Cast, vip: &Vip, (server, port): (Sta
             cast.client, cast.own, server.address
         ),
         Method::Masquerade => format!(
-            "client {} to {vip}, handed on with destination {}:{port}",
-            cast.client, server.address
+            "client {} to {vip}, handed on with destination {}",
+            cast.client,
+            SocketAddr::new(server.address, port)
         ),
     };
     let (opened, passed_on) = (came(Step::Open), handed(Step::Open));
@@ -214,13 +217,20 @@ fn check(craft: &mut Craft<'_>, cast: &Cast, protocol: Protocol, (server, port):
     let asked = segment(protocol, Step::Open, link, own, (server.address, port)).frame;
     craft.add(
         ("check-out", Out, Must),
-        format!("health check of {}:{port} by {}", server.address, cast.own),
+        format!(
+            "health check of {} by {}",
+            SocketAddr::new(server.address, port),
+            cast.own
+        ),
         asked.clone(),
     );
     let back = (server.mac, craft.scene.mac);
     craft.add_after(
         ("check-answer-in", In, Must),
-        format!("answer of {}:{port} to the health check", server.address),
+        format!(
+            "answer of {} to the health check",
+            SocketAddr::new(server.address, port)
+        ),
         &[asked],
         segment(protocol, Step::Answer, back, (server.address, port), own).frame,
     );

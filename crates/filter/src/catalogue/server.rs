@@ -1,5 +1,7 @@
 //! What a real server sends and receives.
 
+use std::net::SocketAddr;
+
 use pointsman_wire::Mac;
 
 use super::craft::{Craft, Step, client, segment, service, too_big, tunnelled};
@@ -44,8 +46,9 @@ fn served(craft: &mut Craft<'_>, cast: &Cast, vip: &Vip) {
             cast.client, director.address, cast.own
         ),
         Method::Masquerade => format!(
-            "client {} to {}:{}, translated",
-            cast.client, cast.own, vip.port
+            "client {} to {}, translated",
+            cast.client,
+            SocketAddr::new(cast.own, vip.port)
         ),
     };
     let opened = handed(Step::Open);
@@ -99,12 +102,18 @@ fn check(craft: &mut Craft<'_>, cast: &Cast, vip: &Vip) {
     let question = segment(vip.protocol, Step::Open, (director.mac, own), asker, asked).frame;
     craft.add(
         ("check-in", In, Must),
-        format!("health check of {}:{} by the director", cast.own, vip.port),
+        format!(
+            "health check of {} by the director",
+            SocketAddr::new(cast.own, vip.port)
+        ),
         question.clone(),
     );
     craft.add_after(
         ("check-answer-out", Out, Must),
-        format!("answer of {}:{} to the health check", cast.own, vip.port),
+        format!(
+            "answer of {} to the health check",
+            SocketAddr::new(cast.own, vip.port)
+        ),
         &[question],
         segment(
             vip.protocol,

@@ -78,9 +78,13 @@ impl Guest {
 impl SourceFlags {
     /// Reads the guest that is meant, from this file.
     pub(crate) fn guest(&self, domain: &Path) -> Result<Guest> {
-        let file = domain.display().to_string();
-        let bindings = read_bindings(&file, &text(domain)?)?;
-        let binding = self.chosen(bindings).with_context(|| file.clone())?;
+        self.guest_of(&domain.display().to_string(), &text(domain)?)
+    }
+
+    /// Reads the guest that is meant, from this text.
+    pub(crate) fn guest_of(&self, file: &str, text: &str) -> Result<Guest> {
+        let bindings = read_bindings(file, text)?;
+        let binding = self.chosen(bindings).with_context(|| file.to_owned())?;
         let (library, unread) = library(&self.filters)?;
         let port = self
             .port

@@ -109,6 +109,12 @@ fn end(text: &mut String, report: &Report<'_>) {
     for cause in &causes {
         print_cause(text, report, cause);
     }
+    if lacking > 0 && report.subject.binding().is_some() {
+        let _ = writeln!(
+            text,
+            "  `pointsman nwfilter mend` finds the smallest change of the filter"
+        );
+    }
     let kept = report
         .findings
         .iter()
@@ -155,6 +161,11 @@ fn print_cause(text: &mut String, report: &Report<'_>, cause: &Cause<'_>) {
                 text,
                 "    changed by: the parameters in the filter {name}, which nova writes anew at hard \
                  reboot and migration"
+            ),
+            None if explanation.pins.is_none() => writeln!(
+                text,
+                "    changed by: the filter, {}",
+                rule.and_then(|rule| rule.place.as_deref()).unwrap_or("?")
             ),
             None => writeln!(
                 text,
