@@ -135,6 +135,20 @@ impl NetNs {
             })
     }
 
+    /// Makes a new namespace without a name: it ends with this value and what was begun in it, however
+    /// this process ends. Other programs reach it by [`NetNs::path`] while the value lives.
+    pub fn anonymous() -> Result<Self, Error> {
+        let mut namespace = on_thread(|| {
+            let path = Path::new(THREAD_NETNS);
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| Error::call("unshare(CLONE_NEWNET) for", path, errno))?;
+            Self::current()
+        })?;
+        let descriptor = namespace.file.as_raw_fd();
+        namespace.path = format!("/proc/{}/fd/{descriptor}", std::process::id()).into();
+        Ok(namespace)
+    }
+
     /// Opens a named namespace.
     pub fn open(name: &str) -> Result<Self, Error> {
         Self::from_path(named(name)?)

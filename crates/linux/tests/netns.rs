@@ -145,3 +145,29 @@ fn what_is_no_namespace_is_refused() {
     let error = NetNs::from_path(&missing).expect_err("missing");
     assert!(error.to_string().contains("pmt-does-not-exist"), "{error}");
 }
+
+#[test]
+fn a_namespace_without_a_name_is_reached_by_its_path() {
+    if !is_root() {
+        return;
+    }
+    let before = NetNs::list().expect("list");
+    let namespace = NetNs::anonymous().expect("make one");
+    let again = NetNs::from_path(namespace.path()).expect("open it");
+    assert_eq!(again.id().expect("id"), namespace.id().expect("id"));
+    assert_ne!(
+        namespace.id().expect("id"),
+        NetNs::current().expect("ours").id().expect("id")
+    );
+    let path = namespace.path().display().to_string();
+    let made = namespace
+        .command("ip")
+        .args([
+            "link", "add", "a0", "type", "veth", "peer", "name", "b0", "netns", &path,
+        ])
+        .status();
+    assert!(made.expect("ip").success());
+    let after = NetNs::list().expect("list");
+    let new: Vec<_> = after.iter().filter(|name| !before.contains(name)).collect();
+    assert!(new.iter().all(|name| name.starts_with("pm")), "{new:?}");
+}

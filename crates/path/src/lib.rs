@@ -17,5 +17,6 @@ pub mod redact;
 pub mod remote;
 pub mod snapshot;
 pub mod topology;
+pub mod twin;
 
 mod json;
