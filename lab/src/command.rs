@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use pointsman_path::ladder::Style;
+
 use crate::address::{self, Family};
 use crate::error::{LabError, Result};
 use crate::lab::{Lab, Program};
-use crate::ladder::Ladder;
-use crate::ladder_text::Style;
+use crate::ladder;
 use crate::namespace::command_line;
 use crate::oracle::folder;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, write_pcapng};
 use crate::server::Manner;
 use crate::topology::{Kind, Options, Role, Topology};
 use crate::{decapsulate, demo, fault, server, tag};
@@ -110,17 +111,17 @@ pub fn ladder(
     let output = lab.output(Role::Client, command)?;
     let recording = recorder.stop()?;
     if let Some(path) = pcapng {
-        recording.write_pcapng(path)?;
+        write_pcapng(&recording, path)?;
     }
-    let ladder = Ladder::new(lab.topology(), &recording);
+    let ladder = ladder::join(lab.topology(), &recording);
     let vip = Family::BOTH.map(address::vip);
     let to_vip: Vec<_> = ladder
-        .connections
+        .conversations
         .iter()
         .filter(|found| vip.contains(&found.service.ip()))
         .collect();
     let shown = if to_vip.is_empty() {
-        ladder.connections.iter().take(1).collect()
+        ladder.conversations.iter().take(1).collect()
     } else {
         to_vip
     };

@@ -8,13 +8,14 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use pointsman_path::ladder::Style;
+
 use crate::address::{Family, vip};
 use crate::command::PORT;
 use crate::director::Director;
 use crate::error::{LabError, Result};
 use crate::lab::{Lab, Program};
-use crate::ladder::Ladder;
-use crate::ladder_text::Style;
+use crate::ladder;
 use crate::recorder::Recorder;
 use crate::topology::{Kind, Options, Topology};
 
@@ -162,7 +163,7 @@ fn one_connection(stage: &mut Stage<'_>, lab: &Lab, at: SocketAddr) -> Result<us
         }
         Err(error) => stage.failure(&error)?,
     };
-    let ladder = Ladder::new(lab.topology(), &recording);
+    let ladder = ladder::join(lab.topology(), &recording);
     let Some(connection) = ladder.to(at) else {
         return Err(LabError::Answer(format!("no packet to {at} was seen")));
     };

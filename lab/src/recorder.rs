@@ -1,129 +1,40 @@
 //! Captures on every interface of every namespace of a lab at once.
 
-use std::fmt;
 use std::fs::File;
 use std::io::BufWriter;
-use std::os::fd::AsFd;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use pointsman_linux::packet::{self, Capture, Direction, Frame};
-use pointsman_linux::pcapng;
+use pointsman_linux::packet::{self, Capture, Captures, Direction, Frame};
+use pointsman_path::capture_file;
+use pointsman_path::observation::{Observation, Point, Recording, Way, Xdp};
 use serde_json::Value;
 
 use crate::error::{LabError, Result};
 use crate::lab::Lab;
 use crate::namespace;
-use crate::topology::Role;
+use crate::topology::{Role, Topology};
 
 /// How long the recorder may take to notice that it shall stop.
-const STOP_CHECK: u16 = 20;
+const STOP_CHECK: Duration = Duration::from_millis(20);
 
-/// An XDP program on an interface, which hides what it handles from captures there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Xdp {
-    /// Program id.
-    pub id: u64,
-    /// True when it runs in the driver, false for the generic hook.
-    pub native: bool,
-}
-
-/// One place where frames are seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Point {
-    /// Node.
-    pub role: Role,
-    /// Interface name.
-    pub interface: String,
-    /// True when frames have an Ethernet header; a TUN device's start with the IP header.
-    pub ethernet: bool,
-    /// The XDP program there, if one was seen at the beginning or at the end.
-    pub xdp: Option<Xdp>,
-    /// Frames that the capture lost because its buffer was full.
-    pub lost: u64,
-}
-
-impl fmt::Display for Point {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.role, self.interface)
-    }
-}
-
-/// A frame seen at a point.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
-    /// Index in [`Recording::points`].
-    pub point: usize,
-    /// What was seen and when.
-    pub frame: Frame,
-}
-
-/// Everything that was seen, in order of time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Recording {
-    /// All places.
-    pub points: Vec<Point>,
-    /// All frames.
-    pub sightings: Vec<Sighting>,
-}
-
-impl Recording {
-    /// Writes all frames as one pcapng file, each with its place as interface.
-    pub fn write_pcapng(&self, path: &Path) -> Result<()> {
-        let what = format!("cannot write {}", path.display());
-        let file = File::create(path).map_err(LabError::io(what.clone()))?;
-        let failed = |error: pcapng::Error| LabError::kernel(what.clone())(error);
-        let mut writer =
-            pcapng::Writer::new(BufWriter::new(file), "pointsman-lab").map_err(failed)?;
-        let mut interfaces = Vec::new();
-        for point in &self.points {
-            let note = (!point.ethernet).then_some("no link layer; the Ethernet header is made up");
-            let id = writer
-                .add_interface(&point.to_string(), note, None)
-                .map_err(failed)?;
-            interfaces.push(id);
-        }
-        for Sighting { point, frame } in &self.sightings {
-            let made_up;
-            let (bytes, extra) = if self.points[*point].ethernet {
-                (&frame.bytes, 0)
-            } else {
-                made_up = with_ethernet(&frame.bytes);
-                (&made_up, 14)
-            };
-            let record = pcapng::Record {
-                timestamp_ns: frame.timestamp_ns,
-                bytes,
-                length: frame.length + extra,
-                direction: Some(frame.direction),
-                comment: frame
-                    .checksum_pending
-                    .then_some("checksum left to the device"),
-            };
-            writer.write(interfaces[*point], &record).map_err(failed)?;
-        }
-        writer.flush().map_err(failed)
-    }
-}
-
-/// A packet with an Ethernet header of zeros and the right EtherType.
-fn with_ethernet(packet: &[u8]) -> Vec<u8> {
-    let ethertype = match packet.first().map(|byte| byte >> 4) {
-        Some(6) => [0x86, 0xdd],
-        _ => [0x08, 0x00],
-    };
-    [&[0; 12][..], &ethertype, packet].concat()
+/// Writes all frames of a recording as one pcapng file, each with its place as interface.
+pub fn write_pcapng(recording: &Recording, path: &Path) -> Result<()> {
+    let what = format!("cannot write {}", path.display());
+    let file = File::create(path).map_err(LabError::io(what.clone()))?;
+    capture_file::write(BufWriter::new(file), "pointsman-lab", recording, None)
+        .map_err(LabError::kernel(what))
 }
 
 /// A running recording; dropping it ends it.
 #[derive(Debug)]
 pub struct Recorder {
     stop: Arc<AtomicBool>,
+    topology: Topology,
     places: Vec<(Role, String)>,
     thread: Option<JoinHandle<Result<Recording>>>,
 }
@@ -135,11 +46,11 @@ impl Recorder {
         let mut captures = Vec::new();
         for role in lab.roles() {
             let namespace = lab.namespace(role);
-            let found = find_points(role, &namespace)?;
+            let found = find_points(lab.topology(), role, &namespace)?;
             let opened = namespace::run_in(&namespace, || {
                 found
                     .iter()
-                    .map(|point| Capture::open(&point.interface))
+                    .map(|point| Capture::open(&point.device))
                     .collect::<std::result::Result<Vec<_>, packet::Error>>()
             })?;
             captures.extend(opened.map_err(LabError::kernel(format!("capture in {role}")))?);
@@ -158,6 +69,7 @@ impl Recorder {
             .map_err(LabError::io("cannot start the recorder"))?;
         Ok(Self {
             stop,
+            topology: lab.topology().clone(),
             places,
             thread: Some(thread),
         })
@@ -174,16 +86,15 @@ impl Recorder {
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         // A program may have come since the start.
         for (role, namespace) in &self.places {
-            let now = find_points(*role, namespace)?;
+            let now = find_points(&self.topology, *role, namespace)?;
+            let name = role.to_string();
             for point in recording
                 .points
                 .iter_mut()
-                .filter(|point| point.role == *role)
+                .filter(|point| point.node == name)
             {
-                let found = now.iter().find(|found| found.interface == point.interface);
-                point.xdp = found
-                    .and_then(|found| found.xdp.clone())
-                    .or(point.xdp.take());
+                let found = now.iter().find(|found| found.device == point.device);
+                point.xdp = found.and_then(|found| found.xdp).or(point.xdp.take());
             }
         }
         Ok(recording)
@@ -200,17 +111,30 @@ impl Drop for Recorder {
 }
 
 /// Interfaces of a namespace that are up.
-fn find_points(role: Role, namespace: &str) -> Result<Vec<Point>> {
+fn find_points(topology: &Topology, role: Role, namespace: &str) -> Result<Vec<Point>> {
     let text = namespace::ip(&["-n", namespace, "-j", "-d", "link", "show", "up"], None)?;
     let links: Value = serde_json::from_str(&text)
         .map_err(|error| LabError::Answer(format!("`ip -j` answered no JSON: {error}")))?;
+    let addresses: Vec<IpAddr> = topology.node(role).map_or_else(Vec::new, |node| {
+        let legs = node.legs.iter().flat_map(|leg| &leg.addresses);
+        let all = legs.chain(&node.loopback);
+        all.map(|cidr| cidr.address).collect()
+    });
     let point = |link: &Value| {
+        let device = link["ifname"].as_str()?.to_owned();
         Some(Point {
-            role,
-            interface: link["ifname"].as_str()?.to_owned(),
-            ethernet: link["link_type"] != "none",
+            node: role.to_string(),
+            // All namespaces have the clock of one kernel.
+            host: "lab".to_owned(),
+            netns: Some(namespace.to_owned()),
+            bare: link["link_type"] == "none",
+            mac: link["address"].as_str().and_then(|mac| mac.parse().ok()),
+            addresses: addresses.clone(),
+            peer: other_end(topology, role, &device),
+            bridge: link["master"].as_str().map(str::to_owned),
             xdp: xdp_of(link),
-            lost: 0,
+            device,
+            ..Point::default()
         })
     };
     Ok(links
@@ -219,6 +143,21 @@ fn find_points(role: Role, namespace: &str) -> Result<Vec<Point>> {
         .flatten()
         .filter_map(point)
         .collect())
+}
+
+/// The interface at the other end of the cable: node and device.
+fn other_end(topology: &Topology, role: Role, device: &str) -> Option<(String, String)> {
+    topology.nodes.iter().find_map(|node| {
+        node.legs.iter().find_map(|leg| {
+            if role == Role::Switch && leg.port == device {
+                Some((node.role.to_string(), leg.name.clone()))
+            } else if role == node.role && leg.name == device {
+                Some((Role::Switch.to_string(), leg.port.clone()))
+            } else {
+                None
+            }
+        })
+    })
 }
 
 /// Reads the `xdp` object of `ip -j link`: mode 1 is native, 2 generic, 3 offloaded, 4 several.
@@ -231,61 +170,49 @@ fn xdp_of(link: &Value) -> Option<Xdp> {
     })
 }
 
-fn record(points: Vec<Point>, mut captures: Vec<Capture>, stop: &AtomicBool) -> Result<Recording> {
-    let mut recording = Recording {
-        points,
-        sightings: Vec::new(),
-    };
+fn record(points: Vec<Point>, captures: Vec<Capture>, stop: &AtomicBool) -> Result<Recording> {
+    let mut captures = Captures::new(captures);
+    let mut observations = Vec::new();
     loop {
         // Asked before reading, so that a last round follows the request.
         let last = stop.load(Ordering::Relaxed);
-        let mut waiting: Vec<PollFd<'_>> = captures
-            .iter()
-            .map(|capture| PollFd::new(capture.as_fd(), PollFlags::POLLIN))
-            .collect();
-        match poll(
-            &mut waiting,
-            PollTimeout::from(if last { 0 } else { STOP_CHECK }),
-        ) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => {
-                return Err(LabError::Io {
-                    what: "recorder".to_owned(),
-                    source: errno.into(),
-                });
-            }
-        }
-        let ready: Vec<bool> = waiting
-            .iter()
-            .map(|fd| fd.revents().is_some_and(|events| !events.is_empty()))
-            .collect();
-        drop(waiting);
-        for (point, capture) in captures.iter_mut().enumerate().filter(|(at, _)| ready[*at]) {
-            loop {
-                match capture.next(Duration::ZERO) {
-                    Ok(Some(frame)) => recording.sightings.push(Sighting { point, frame }),
-                    // An interface that goes down while the lab changes is no reason to stop.
-                    Ok(None) | Err(packet::Error::Down { .. }) => break,
-                    Err(error) => {
-                        let at = &recording.points[point];
-                        return Err(LabError::kernel(format!("capture at {at}"))(error));
-                    }
-                }
-            }
-        }
-        if last {
+        let timeout = if last { Duration::ZERO } else { STOP_CHECK };
+        let more = captures
+            .read(timeout, None, |point, frame| {
+                observations.push(observation(point, frame));
+            })
+            .map_err(LabError::kernel("recorder"))?;
+        if last && !more {
             break;
         }
     }
-    for (point, capture) in recording.points.iter_mut().zip(&mut captures) {
-        point.lost = capture.statistics().map_or(0, |counts| counts.dropped);
-    }
-    let turn = |direction| match direction {
-        Direction::Out => 0,
-        Direction::In | Direction::OtherHost => 1,
+    let mut recording = Recording {
+        points,
+        observations,
     };
+    for (point, lost) in recording.points.iter_mut().zip(captures.dropped()) {
+        point.lost = lost;
+    }
     recording
-        .sightings
-        .sort_by_key(|seen| (seen.frame.timestamp_ns, turn(seen.frame.direction)));
+        .observations
+        .sort_by_key(|seen| (seen.at_ns, seen.way.is_in()));
     Ok(recording)
+}
+
+/// A captured frame as an observation.
+fn observation(point: usize, frame: Frame) -> Observation {
+    Observation {
+        point,
+        way: match frame.direction {
+            Direction::In => Way::In,
+            Direction::Out => Way::Out,
+            Direction::OtherHost => Way::OtherHost,
+        },
+        at_ns: frame.timestamp_ns,
+        bytes: frame.bytes,
+        length: frame.length,
+        checksum_pending: frame.checksum_pending,
+        gso: frame.gso,
+        note: None,
+    }
 }

@@ -9,12 +9,13 @@ use pointsman_lab::address::{self, Family, vip};
 use pointsman_lab::bpf::{Attached, Hook};
 use pointsman_lab::encapsulator::Encapsulator;
 use pointsman_lab::lab::{self, Lab, Program};
-use pointsman_lab::ladder::Ladder;
-use pointsman_lab::ladder_text::Style;
+use pointsman_lab::ladder::join;
 use pointsman_lab::outer::{GRE, GUE_PORT};
-use pointsman_lab::recorder::Recorder;
+use pointsman_lab::recorder::{Recorder, write_pcapng};
 use pointsman_lab::topology::{Kind, Options, Role, Topology};
-use pointsman_linux::packet::{self, Capture, Direction};
+use pointsman_linux::packet::{self, Capture};
+use pointsman_path::ladder::Style;
+use pointsman_path::observation::Way;
 use pointsman_wire::{Frame, Mac, Summary};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman-lab");
@@ -81,7 +82,7 @@ fn encapsulate(lab: &Lab, inner: Family, outside: Family) -> Attached {
 }
 
 #[test]
-fn whole_connections_pass_in_all_four_pairs() {
+fn whole_conversations_pass_in_all_four_pairs() {
     for (inner, outside) in PAIRS {
         let Some(lab) = tunnel_lab() else { return };
         let mut neighbour = Command::new("ip");
@@ -235,23 +236,24 @@ fn the_ladder_shows_the_outer_header_come_and_go() {
         let recorder = Recorder::start(&lab).unwrap();
         assert_eq!(lab.client().name(service).unwrap(), "rs2");
         let recording = recorder.stop().unwrap();
-        let ladder = Ladder::new(lab.topology(), &recording);
+        let ladder = join(lab.topology(), &recording);
         let connection = ladder.to(service).unwrap();
-        assert_eq!(connection.real_server, Some(Role::RealServer(2)));
+        assert_eq!(connection.server.as_deref(), Some("rs2"));
         let syn = &connection.packets[0];
         let changes = |place: &str, direction| {
-            let found = syn.hops.iter().find(|hop| {
-                ladder.points[hop.point].to_string() == place && hop.direction == direction
-            });
+            let found = syn
+                .hops
+                .iter()
+                .find(|hop| ladder.points[hop.point].to_string() == place && hop.way == direction);
             let text = ladder.text(connection, Style::default());
             found
                 .unwrap_or_else(|| panic!("not at {place}:\n{text}"))
                 .changes
                 .join("; ")
         };
-        let wrapped = changes("director/eth0", Direction::Out);
+        let wrapped = changes("director/eth0", Way::Out);
         assert!(wrapped.contains("tunnel none -> IPIP"), "{wrapped}");
-        let unwrapped = changes("rs2/decap0", Direction::In);
+        let unwrapped = changes("rs2/decap0", Way::In);
         assert!(
             unwrapped.contains("tunnel IPIP") && unwrapped.contains("-> none"),
             "{unwrapped}"
@@ -261,16 +263,16 @@ fn the_ladder_shows_the_outer_header_come_and_go() {
         assert!(text.contains("outer TTL 64 -> 63"), "{text}");
         // A file that other programs can read: the device without link layer included.
         let path = std::env::temp_dir().join(format!("{}.pcapng", lab.tag()));
-        recording.write_pcapng(&path).unwrap();
+        write_pcapng(&recording, &path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(bytes[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
         assert!(
             bytes.len()
                 > recording
-                    .sightings
+                    .observations
                     .iter()
-                    .map(|seen| seen.frame.bytes.len())
+                    .map(|seen| seen.bytes.len())
                     .sum()
         );
     }

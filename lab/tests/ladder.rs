@@ -5,13 +5,12 @@ use std::process::Command;
 
 use pointsman_lab::address::{Family, vip};
 use pointsman_lab::bpf::{Hook, XDP_DROP};
-use pointsman_lab::gap::Gap;
 use pointsman_lab::lab::{self, Lab, Program};
-use pointsman_lab::ladder::{Checksum, Ladder, Packet};
-use pointsman_lab::ladder_text::Style;
+use pointsman_lab::ladder::join;
 use pointsman_lab::recorder::Recorder;
 use pointsman_lab::topology::{Kind, Options, Role, Topology, WirePort};
-use pointsman_linux::packet::Direction;
+use pointsman_path::ladder::{Checksum, Gap, Ladder, Packet, Style};
+use pointsman_path::observation::Way;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman-lab");
 
@@ -28,11 +27,7 @@ fn build(kind: Kind, options: &Options) -> Option<Lab> {
 /// Where a packet was seen, as `client/eth0 out`.
 fn way(ladder: &Ladder, packet: &Packet) -> Vec<String> {
     let hops = packet.hops.iter().map(|hop| {
-        let direction = if hop.direction == Direction::Out {
-            "out"
-        } else {
-            "in"
-        };
+        let direction = if hop.way == Way::Out { "out" } else { "in" };
         format!("{} {direction}", ladder.points[hop.point])
     });
     hops.collect()
@@ -48,9 +43,9 @@ fn a_routed_connection_is_seen_at_every_hop() {
         let recorder = Recorder::start(&lab).unwrap();
         assert_eq!(lab.client().name(server).unwrap(), "rs2");
         let recording = recorder.stop().unwrap();
-        let ladder = Ladder::new(lab.topology(), &recording);
+        let ladder = join(lab.topology(), &recording);
         let connection = ladder.to(server).expect("the connection is missing");
-        assert_eq!(connection.real_server, Some(Role::RealServer(2)));
+        assert_eq!(connection.server.as_deref(), Some("rs2"));
         assert_eq!(
             connection.client.ip(),
             pointsman_lab::address::client(family)
@@ -143,10 +138,10 @@ fn translation_of_the_address_does_not_tear_a_connection_apart() {
     let service = SocketAddr::new(vip(Family::V4), 8000);
     let recorder = Recorder::start(&lab).unwrap();
     assert_eq!(lab.client().name(service).unwrap(), "rs3");
-    let ladder = Ladder::new(lab.topology(), &recorder.stop().unwrap());
-    assert_eq!(ladder.connections.len(), 1, "{:?}", ladder.connections);
+    let ladder = join(lab.topology(), &recorder.stop().unwrap());
+    assert_eq!(ladder.conversations.len(), 1, "{:?}", ladder.conversations);
     let connection = ladder.to(service).unwrap();
-    assert_eq!(connection.real_server, Some(Role::RealServer(3)));
+    assert_eq!(connection.server.as_deref(), Some("rs3"));
     for packet in &connection.packets[..4] {
         assert_eq!(packet.hops.len(), 8, "{:?}", way(&ladder, packet));
         let changes = packet.hops[4].changes.join("; ");
@@ -173,7 +168,7 @@ fn a_lost_packet_is_last_seen_where_it_was_lost() {
     let recorder = Recorder::start(&lab).unwrap();
     let limit = std::time::Duration::from_secs(2);
     assert!(lab.client().limit(limit).name(server).is_err());
-    let ladder = Ladder::new(lab.topology(), &recorder.stop().unwrap());
+    let ladder = join(lab.topology(), &recorder.stop().unwrap());
     let connection = ladder.to(server).unwrap();
     let answer = connection
         .packets
@@ -214,7 +209,7 @@ fn cut_segments_are_told_as_such_and_checksums_as_completed() {
     let director = SocketAddr::new(vip(Family::V4), 80);
     let recorder = Recorder::start(&lab).unwrap();
     lab.client().echo(director, 20_000).unwrap();
-    let ladder = Ladder::new(lab.topology(), &recorder.stop().unwrap());
+    let ladder = join(lab.topology(), &recorder.stop().unwrap());
     let connection = ladder.to(director).unwrap();
     let syn = &connection.packets[0];
     assert_eq!(syn.hops[1].checksum, Checksum::Pending);
@@ -226,11 +221,12 @@ fn cut_segments_are_told_as_such_and_checksums_as_completed() {
     let cut = connection
         .packets
         .iter()
-        .filter(|packet| packet.resegmented.is_some());
+        .filter(|packet| packet.resegmented().is_some());
     let cut: Vec<_> = cut.collect();
     assert!(cut.len() > 3, "nothing was cut");
-    let whole = &connection.packets[cut[0].resegmented.unwrap()];
-    assert!(whole.hops[0].summary.payload_length > cut[0].hops[0].summary.payload_length);
+    let length = |packet: &Packet| packet.hops[0].headers.ip().unwrap().payload_length;
+    let whole = &connection.packets[cut[0].resegmented().unwrap()];
+    assert!(length(whole) > length(cut[0]));
 }
 
 fn serve_on_director(lab: &Lab) {
@@ -253,26 +249,17 @@ fn what_xdp_takes_is_said_to_be_hidden() {
     let recorder = Recorder::start(&lab).unwrap();
     let limit = std::time::Duration::from_secs(1);
     assert!(lab.client().limit(limit).name(service).is_err());
-    let ladder = Ladder::new(lab.topology(), &recorder.stop().unwrap());
+    let ladder = join(lab.topology(), &recorder.stop().unwrap());
     let Some(connection) = ladder.to(service) else {
-        panic!("the SYN was not seen at all: {:?}", ladder.connections);
+        panic!("the SYN was not seen at all: {:?}", ladder.conversations);
     };
     let syn = &connection.packets[0];
-    let Some((
-        _,
-        Gap::Hidden {
-            role,
-            interface,
-            xdp,
-        },
-    )) = syn.gaps.first()
-    else {
+    let Some((_, Gap::Hidden(at))) = syn.gaps.first() else {
         panic!("no hidden hop in {syn:?}");
     };
-    assert_eq!(
-        (*role, interface.as_str(), xdp.native),
-        (Role::Director, "eth0", true)
-    );
+    let hidden = &ladder.points[*at];
+    assert_eq!(hidden.to_string(), "director/eth0");
+    assert!(hidden.xdp.unwrap().native);
     let text = ladder.text(connection, Style::default());
     assert!(
         text.contains("director eth0: not observable here, native XDP program"),

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use pointsman_lab::address::{Family, vip};
 use pointsman_lab::bpf::{Hook, Instruction, XDP_PASS};
-use pointsman_lab::gap::Gap;
 use pointsman_lab::lab::{self, Lab, Program};
-use pointsman_lab::ladder::{Checksum, Connection, Ladder};
-use pointsman_lab::ladder_text::Style;
+use pointsman_lab::ladder::join;
 use pointsman_lab::recorder::Recorder;
 use pointsman_lab::topology::{Kind, Options, Role, Topology, WirePort};
+use pointsman_path::ladder::{Checksum, Conversation, Gap, Ladder, Style};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman-lab");
 const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 2, 0];
@@ -71,15 +70,14 @@ fn service() -> SocketAddr {
     SocketAddr::new(vip(Family::V4), 80)
 }
 
-fn is_hidden(connection: &Connection) -> bool {
+fn is_hidden(ladder: &Ladder, connection: &Conversation) -> bool {
     let gaps = &connection.packets[0].gaps;
     let at_director = |gap: &Gap| match gap {
-        Gap::Hidden {
-            role,
-            interface,
-            xdp,
-        } => *role == Role::Director && interface == "eth0" && xdp.native,
-        Gap::Missing { .. } => false,
+        Gap::Hidden(at) => {
+            let point = &ladder.points[*at];
+            point.to_string() == "director/eth0" && point.xdp.is_some_and(|xdp| xdp.native)
+        }
+        Gap::Missing(_) => false,
     };
     gaps.len() == 1 && at_director(&gaps[0].1)
 }
@@ -92,12 +90,16 @@ fn native_xdp_works_behind_a_wire_port() {
         .unwrap();
     let recorder = Recorder::start(&lab).unwrap();
     let name = lab.client().name(service());
-    let ladder = Ladder::new(lab.topology(), &recorder.stop().unwrap());
+    let ladder = join(lab.topology(), &recorder.stop().unwrap());
     let connection = ladder.to(service()).unwrap();
     let text = ladder.text(connection, Style::default());
     assert_eq!(name.ok().as_deref(), Some("rs1"), "{text}");
-    assert_eq!(connection.real_server, Some(Role::RealServer(1)));
-    assert!(is_hidden(connection), "{:?}", connection.packets[0].gaps);
+    assert_eq!(connection.server.as_deref(), Some("rs1"));
+    assert!(
+        is_hidden(&ladder, connection),
+        "{:?}",
+        connection.packets[0].gaps
+    );
     // The ports around the director show what it did.
     let syn = &connection.packets[0];
     assert!(syn.delivered);
@@ -128,7 +130,7 @@ fn native_xdp_breaks_checksums_that_the_sender_left_open() {
             .name(service())
             .is_err()
     );
-    let ladder = Ladder::new(lab.topology(), &recorder.stop().unwrap());
+    let ladder = join(lab.topology(), &recorder.stop().unwrap());
     let connection = ladder.to(service()).unwrap();
     let last = connection.packets[0].hops.last().unwrap();
     assert_eq!(ladder.points[last.point].to_string(), "rs1/eth0");

@@ -11,7 +11,6 @@ pub mod netns;
 pub mod nft;
 pub mod offload;
 pub mod packet;
-pub mod pcapng;
 pub mod raw_ip;
 pub mod sysctl;
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use ancillary::Ancillary;
+pub use captures::Captures;
+pub use sender::Sender;
 
 mod ancillary;
+mod captures;
 mod sender;
-
-pub use sender::Sender;
 
 /// Room for the largest frame: IPv6 "big TCP" makes packets of up to 512 KiB.
 const FRAME_MAX: usize = (512 << 10) + 256;

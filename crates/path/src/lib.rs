@@ -4,13 +4,20 @@
 //! [`bundle::Bundle`] holds those of several. Faults have names in the [`catalogue`]; a
 //! [`finding::Finding`] says that one is there, why, and what mends it.
 //!
+//! An [`observation::Observation`] is a frame that was seen somewhere; a [`ladder::Ladder`] joins those
+//! of many places into packets on their way.
+//!
 //! The crate is pure: it opens no file, socket or clock and runs no program. [`question`] says which
 //! programs to ask, [`reading`] makes a snapshot of their answers.
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod capture_file;
 pub mod catalogue;
 pub mod finding;
+pub mod ladder;
+pub mod observation;
+pub mod pcapng;
 pub mod question;
 pub mod reading;
 pub mod redact;

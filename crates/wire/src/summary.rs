@@ -32,6 +32,8 @@ pub struct TcpSummary {
     pub window: u16,
     /// Maximum segment size option, bytes.
     pub mss: Option<u16>,
+    /// Timestamps option: the sender's clock, and the echo of the receiver's.
+    pub timestamps: Option<(u32, u32)>,
 }
 
 /// The ICMP or ICMPv6 header of a packet.
@@ -142,6 +144,11 @@ impl Summary {
                     mss: tcp_options(options).find_map(|(kind, value)| {
                         let value = value.try_into().ok().filter(|_| kind == tcp::OPTION_MSS)?;
                         Some(u16::from_be_bytes(value))
+                    }),
+                    timestamps: tcp_options(options).find_map(|(kind, value)| {
+                        let value: [u8; 8] = value.try_into().ok()?;
+                        let both = u64::from_be_bytes(value);
+                        (kind == tcp::OPTION_TIMESTAMPS).then_some(((both >> 32) as u32, both as u32))
                     }),
                 });
             }

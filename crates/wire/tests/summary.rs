@@ -53,6 +53,7 @@ fn all_facts_of_a_segment() {
             acknowledgement: 0,
             window: 64240,
             mss: Some(1460),
+            timestamps: None,
         }),
         icmp: None,
         payload_length: 3,

@@ -1,13 +1,18 @@
 //! Writing of pcapng capture files, as Wireshark and tcpdump read them.
+//! [draft-ietf-opsawg-pcapng](https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcapng/).
 //!
 //! All numbers are little-endian; timestamps are nanoseconds since 1970.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 
-use crate::packet::{Direction, Frame};
+use pointsman_wire::Mac;
+
+use crate::observation::{Observation, Way};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
+const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 const LINKTYPE_ETHERNET: u16 = 1;
@@ -17,8 +22,12 @@ const OPT_COMMENT: u16 = 1;
 const SHB_USERAPPL: u16 = 4;
 const IF_NAME: u16 = 2;
 const IF_DESCRIPTION: u16 = 3;
+const IF_IPV4: u16 = 4;
+const IF_IPV6: u16 = 5;
+const IF_MAC: u16 = 6;
 const IF_TSRESOL: u16 = 9;
 const EPB_FLAGS: u16 = 2;
+const ISB_DROPPED: u16 = 5;
 /// Timestamps count in units of ten to the minus nine seconds.
 const NANOSECONDS: u8 = 9;
 
@@ -61,21 +70,36 @@ pub struct Record<'a> {
     /// Its length before it was cut, at least that of `bytes`.
     pub length: usize,
     /// Which way it went, where known.
-    pub direction: Option<Direction>,
+    pub way: Way,
     /// A remark shown with the frame.
     pub comment: Option<&'a str>,
 }
 
-impl<'a> From<&'a Frame> for Record<'a> {
-    fn from(frame: &'a Frame) -> Self {
+impl<'a> From<&'a Observation> for Record<'a> {
+    fn from(seen: &'a Observation) -> Self {
         Self {
-            timestamp_ns: frame.timestamp_ns,
-            bytes: &frame.bytes,
-            length: frame.length,
-            direction: Some(frame.direction),
+            timestamp_ns: seen.at_ns,
+            bytes: &seen.bytes,
+            length: seen.length,
+            way: seen.way,
             comment: None,
         }
     }
+}
+
+/// An Ethernet interface to be described.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Interface<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What else people should know of it.
+    pub description: Option<&'a str>,
+    /// The most bytes kept of a frame, if limited.
+    pub snaplen: Option<u32>,
+    /// Its link-layer address.
+    pub mac: Option<Mac>,
+    /// Its addresses, with no word about their networks.
+    pub addresses: &'a [IpAddr],
 }
 
 /// Writes one capture file.
@@ -107,26 +131,54 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Describes an Ethernet interface; `snaplen` is the most bytes kept of a frame, if limited.
-    pub fn add_interface(
-        &mut self,
-        name: &str,
-        description: Option<&str>,
-        snaplen: Option<u32>,
-    ) -> Result<InterfaceId, Error> {
+    /// Describes an interface.
+    pub fn add_interface(&mut self, interface: &Interface<'_>) -> Result<InterfaceId, Error> {
         self.begin(INTERFACE_DESCRIPTION);
         self.put(&LINKTYPE_ETHERNET.to_le_bytes());
         self.put(&0_u16.to_le_bytes());
-        self.put(&snaplen.unwrap_or(0).to_le_bytes());
-        self.option(IF_NAME, name.as_bytes());
-        if let Some(description) = description {
+        self.put(&interface.snaplen.unwrap_or(0).to_le_bytes());
+        self.option(IF_NAME, interface.name.as_bytes());
+        if let Some(description) = interface.description {
             self.option(IF_DESCRIPTION, description.as_bytes());
+        }
+        for address in interface.addresses {
+            match address {
+                IpAddr::V4(address) => {
+                    let with_mask = [address.octets(), [255; 4]].concat();
+                    self.option(IF_IPV4, &with_mask);
+                }
+                IpAddr::V6(address) => {
+                    let with_prefix = [&address.octets()[..], &[128]].concat();
+                    self.option(IF_IPV6, &with_prefix);
+                }
+            }
+        }
+        if let Some(mac) = interface.mac {
+            self.option(IF_MAC, &mac.0);
         }
         self.option(IF_TSRESOL, &[NANOSECONDS]);
         self.end("interface description")?;
         let id = InterfaceId(self.interfaces);
         self.interfaces += 1;
         Ok(id)
+    }
+
+    /// Says how many frames an interface's capture lost until a time, nanoseconds since 1970.
+    pub fn statistics(
+        &mut self,
+        interface: InterfaceId,
+        at_ns: u64,
+        lost: u64,
+    ) -> Result<(), Error> {
+        if interface.0 >= self.interfaces {
+            return Err(Error::UnknownInterface { index: interface.0 });
+        }
+        self.begin(INTERFACE_STATISTICS);
+        self.put(&interface.0.to_le_bytes());
+        self.put(&((at_ns >> 32) as u32).to_le_bytes());
+        self.put(&(at_ns as u32).to_le_bytes());
+        self.option(ISB_DROPPED, &lost.to_le_bytes());
+        self.end("interface statistics")
     }
 
     /// Writes one frame of an interface.
@@ -153,13 +205,14 @@ impl<W: Write> Writer<W> {
         self.put(&original.to_le_bytes());
         self.put(record.bytes);
         self.pad();
-        if let Some(direction) = record.direction {
-            // Bits 0-1 are the direction, bits 2-4 the reception: 4 is "promiscuous".
-            let flags: u32 = match direction {
-                Direction::In => 0b01,
-                Direction::Out => 0b10,
-                Direction::OtherHost => 0b01 | 4 << 2,
-            };
+        // Bits 0-1 are the direction, bits 2-4 the reception: 4 is "promiscuous".
+        let flags: Option<u32> = match record.way {
+            Way::In => Some(0b01),
+            Way::Out => Some(0b10),
+            Way::OtherHost => Some(0b01 | 4 << 2),
+            Way::Unknown => None,
+        };
+        if let Some(flags) = flags {
             self.option(EPB_FLAGS, &flags.to_le_bytes());
         }
         if let Some(comment) = record.comment {

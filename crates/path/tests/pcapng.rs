@@ -3,8 +3,8 @@
 use std::io::{self, ErrorKind, Write};
 use std::process::Command;
 
-use pointsman_linux::packet::{Direction, Frame};
-use pointsman_linux::pcapng::{Error, Record, Writer};
+use pointsman_path::observation::{Observation, Way};
+use pointsman_path::pcapng::{Error, Interface, Record, Writer};
 
 /// 2024-05-06 07:08:09.123456789 UTC.
 const TIME_NS: u64 = 1_714_979_289_123_456_789;
@@ -83,19 +83,36 @@ fn arp() -> Vec<u8> {
     frame
 }
 
+fn interface<'a>(
+    name: &'a str,
+    description: Option<&'a str>,
+    snaplen: Option<u32>,
+) -> Interface<'a> {
+    Interface {
+        name,
+        description,
+        snaplen,
+        ..Interface::default()
+    }
+}
+
 fn sample() -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), "pointsman test").expect("start");
     let left = writer
-        .add_interface("veth0", Some("before the director"), None)
+        .add_interface(&interface("veth0", Some("before the director"), None))
         .expect("left");
-    let right = writer.add_interface("lan", None, Some(20)).expect("right");
-    let frame = Frame {
+    let right = writer
+        .add_interface(&interface("lan", None, Some(20)))
+        .expect("right");
+    let frame = Observation {
+        point: 0,
+        way: Way::Out,
+        at_ns: TIME_NS,
         bytes: arp(),
         length: 42,
-        timestamp_ns: TIME_NS,
-        direction: Direction::Out,
         checksum_pending: false,
         gso: false,
+        note: None,
     };
     let comment = Some("chosen: größer");
     writer
@@ -111,7 +128,7 @@ fn sample() -> Vec<u8> {
         timestamp_ns: TIME_NS + 1,
         bytes: &frame.bytes[..19],
         length: 42,
-        direction: Some(Direction::OtherHost),
+        way: Way::OtherHost,
         comment: None,
     };
     writer.write(right, &cut).expect("write");
@@ -119,7 +136,7 @@ fn sample() -> Vec<u8> {
         .write(
             right,
             &Record {
-                direction: None,
+                way: Way::Unknown,
                 ..cut
             },
         )
@@ -170,13 +187,15 @@ fn a_file_reads_back_as_written() {
 #[test]
 fn a_comment_too_long_is_cut_at_a_character() {
     let mut writer = Writer::new(Vec::new(), "test").expect("start");
-    let interface = writer.add_interface("a", None, None).expect("interface");
+    let interface = writer
+        .add_interface(&self::interface("a", None, None))
+        .expect("interface");
     let text = "ö".repeat(40_000);
     let record = Record {
         timestamp_ns: 0,
         bytes: &[],
         length: 0,
-        direction: None,
+        way: Way::Unknown,
         comment: Some(&text),
     };
     writer.write(interface, &record).expect("write");
@@ -189,13 +208,15 @@ fn a_comment_too_long_is_cut_at_a_character() {
 #[test]
 fn a_length_shorter_than_the_bytes_is_mended() {
     let mut writer = Writer::new(Vec::new(), "test").expect("start");
-    let interface = writer.add_interface("a", None, None).expect("interface");
+    let interface = writer
+        .add_interface(&self::interface("a", None, None))
+        .expect("interface");
     let bytes = arp();
     let record = Record {
         timestamp_ns: 0,
         bytes: &bytes,
         length: 3,
-        direction: None,
+        way: Way::Unknown,
         comment: None,
     };
     writer.write(interface, &record).expect("write");
@@ -206,13 +227,15 @@ fn a_length_shorter_than_the_bytes_is_mended() {
 #[test]
 fn another_files_interface_and_a_full_disk_are_errors() {
     let mut first = Writer::new(Vec::new(), "test").expect("start");
-    let interface = first.add_interface("a", None, None).expect("interface");
+    let interface = first
+        .add_interface(&self::interface("a", None, None))
+        .expect("interface");
     let mut second = Writer::new(Vec::new(), "test").expect("start");
     let record = Record {
         timestamp_ns: 0,
         bytes: &[],
         length: 0,
-        direction: None,
+        way: Way::Unknown,
         comment: None,
     };
     let error = second.write(interface, &record).expect_err("unknown");
@@ -222,7 +245,7 @@ fn another_files_interface_and_a_full_disk_are_errors() {
     struct Full;
     impl Write for Full {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::Error::from_raw_os_error(libc::ENOSPC))
+            Err(io::Error::from_raw_os_error(28))
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
