@@ -28,8 +28,6 @@ mod gap;
 mod headers;
 mod order;
 mod table;
-#[cfg(test)]
-mod tests;
 mod text;
 
 /// How far back a packet is compared with others of its conversation.
@@ -182,9 +180,13 @@ impl Ladder {
             for ((direction, _), same) in &group.same {
                 let forward = *direction == oriented;
                 let hops: Vec<Hop> = same.iter().map(|seen| seen.hop.clone()).collect();
+                // What was sent several times, or doubled, would be compared with the wrong one.
                 let once = |hop: &Hop| {
-                    let here = |other: &&Hop| (other.point, other.way) == (hop.point, hop.way);
-                    hops.iter().filter(here).count() == 1
+                    let same = |other: &&Hop| {
+                        (other.point, other.way) == (hop.point, hop.way)
+                            && other.headers.changes(&hop.headers).is_empty()
+                    };
+                    hops.iter().filter(same).count() == 1
                 };
                 if hosts.len() > 1 && hops.len() <= LOOK_BACK && hops.iter().all(once) {
                     order::compare_clocks(points, &hops, forward, &mut evidence);
@@ -278,7 +280,8 @@ fn group(mut seen: Vec<Seen>) -> Vec<Group> {
             }
         }
     }
-    let mut alike: HashMap<(Protocol, Identity), Vec<(&Facts, (usize, Way))>> = HashMap::new();
+    type Place = (usize, Way);
+    let mut alike: HashMap<(Protocol, Identity), Vec<(&Facts, Place)>> = HashMap::new();
     for one in &seen {
         let key = (one.facts.directed.protocol, one.facts.identity);
         let place = (one.hop.point, one.hop.way);
@@ -419,12 +422,16 @@ fn split(points: &[Point], clocks: &Clocks, mut same: Vec<Seen>) -> Vec<Vec<Hop>
     for Seen { facts, hop } in same {
         let id = facts.id.filter(|_| by_id);
         // A second sighting at the same place is a repetition, and later sightings are the
-        // repetition's; unless the hop limit fell, for then the packet goes in a circle.
+        // repetition's; unless the hop limit fell, for then the packet goes in a circle, or it may
+        // have come in and gone out with another link-layer header.
         let is_free = |hops: &[Hop]| {
             let mut here = hops
                 .iter()
                 .filter(|other| (other.point, other.way) == (hop.point, hop.way));
-            here.all(|other| other.headers.ttl() > hop.headers.ttl())
+            here.all(|other| {
+                let turned = hop.way == Way::Unknown && other.headers.link() != hop.headers.link();
+                turned || other.headers.ttl() > hop.headers.ttl()
+            })
         };
         let latest = packets
             .iter_mut()

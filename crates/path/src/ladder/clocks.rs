@@ -4,10 +4,13 @@
 //! that the clocks are set: by packets that certainly were at one host before the other, and by
 //! requests and answers, which are late by as much as the other is early.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// Two hosts, the lesser name first.
 type Pair = (String, String);
+
+/// From whom to whom frames go over a link.
+pub(crate) type Course = (u64, u64);
 
 /// What is known of two clocks; all in nanoseconds of the second clock minus the first.
 #[derive(Debug, Clone, Default)]
@@ -16,33 +19,47 @@ struct Between {
     least: Option<i64>,
     /// It is at most this.
     most: Option<i64>,
-    /// As packets of one direction suggest, and of the other.
-    suggested: [Vec<i64>; 2],
+    /// The least and the most of what frames of each course suggest.
+    suggested: BTreeMap<Course, (i64, i64)>,
 }
 
 impl Between {
-    fn offset(&self) -> i64 {
-        let [one, other] = self.suggested.each_ref().map(|list| median(list));
-        let guess = match (one, other, self.least, self.most) {
-            (Some(one), Some(other), ..) => one.midpoint(other),
-            (.., Some(least), Some(most)) => least.midpoint(most),
-            // Nothing says that they are apart.
-            _ => 0,
-        };
-        match (self.least, self.most) {
-            (Some(least), Some(most)) if least > most => least.midpoint(most),
-            (least, most) => {
-                let guess = least.map_or(guess, |least| guess.max(least));
-                most.map_or(guess, |most| guess.min(most))
-            }
+    /// What frames that go to and fro suggest: the fastest of each way is late by as much as that of the
+    /// other is early. The host that the one way reaches first, the other reaches last.
+    fn by_answers(&self) -> Option<(i64, i64)> {
+        let mut bounds: Option<(i64, i64)> = None;
+        for ((from, to), (low, high)) in &self.suggested {
+            let Some((other_low, other_high)) = self.suggested.get(&(*to, *from)) else {
+                continue;
+            };
+            let (early, late) = if low.midpoint(*high) >= other_low.midpoint(*other_high) {
+                (*other_high, *low)
+            } else {
+                (*high, *other_low)
+            };
+            bounds = Some(bounds.map_or((early, late), |(most, least)| {
+                (most.max(early), least.min(late))
+            }));
         }
+        bounds
     }
-}
 
-fn median(list: &[i64]) -> Option<i64> {
-    let mut list = list.to_vec();
-    list.sort_unstable();
-    list.get(list.len() / 2).copied()
+    /// How far the second clock is ahead, and how far off that may be.
+    fn offset(&self) -> (i64, u64) {
+        let (least, most) = match (self.least, self.most) {
+            // Contradictions say nothing.
+            (Some(least), Some(most)) if least > most => (None, None),
+            bounds => bounds,
+        };
+        let (guess, doubt) = match (self.by_answers(), least, most) {
+            (Some((early, late)), ..) => (early.midpoint(late), early.abs_diff(late)),
+            (None, Some(least), Some(most)) => (least.midpoint(most), least.abs_diff(most)),
+            // Nothing says that they are apart.
+            _ => (0, u64::MAX),
+        };
+        let guess = least.map_or(guess, |least| guess.max(least));
+        (most.map_or(guess, |most| guess.min(most)), doubt)
+    }
 }
 
 /// What packets say about clocks.
@@ -64,8 +81,8 @@ impl Evidence {
         }
     }
 
-    /// A packet was first seen at both hosts at these times; `forward` is its direction.
-    pub(crate) fn seen(&mut self, one: (&str, u64), other: (&str, u64), forward: bool) {
+    /// A packet was seen at both hosts at these times and looked the same.
+    pub(crate) fn seen(&mut self, one: (&str, u64), other: (&str, u64), course: Course) {
         let (one, other) = if one.0 < other.0 {
             (one, other)
         } else {
@@ -73,7 +90,10 @@ impl Evidence {
         };
         if one.0 != other.0 {
             let apart = difference(other.1, one.1);
-            self.pair(one.0, other.0).suggested[usize::from(forward)].push(apart);
+            let known = &mut self.pair(one.0, other.0).suggested;
+            let (low, high) = known.entry(course).or_insert((apart, apart));
+            *low = apart.min(*low);
+            *high = apart.max(*high);
         }
     }
 
@@ -103,22 +123,21 @@ impl Clocks {
                 continue;
             }
             ahead.insert(first.clone(), 0);
-            let mut next = VecDeque::from([first.clone()]);
-            while let Some(host) = next.pop_front() {
-                let own = ahead.get(&host).copied().unwrap_or(0);
-                for ((one, other), between) in &evidence.pairs {
-                    let (known, offset) = if *one == host {
-                        (other, between.offset())
-                    } else if *other == host {
-                        (one, -between.offset())
-                    } else {
-                        continue;
-                    };
-                    if !ahead.contains_key(known) {
-                        ahead.insert(known.clone(), own.saturating_add(offset));
-                        next.push_back(known.clone());
+            // From host to host, the surest step first.
+            loop {
+                let steps = evidence.pairs.iter().filter_map(|((one, other), between)| {
+                    let (offset, doubt) = between.offset();
+                    match (ahead.get(one), ahead.get(other)) {
+                        (Some(known), None) => Some((doubt, other, known.saturating_add(offset))),
+                        (None, Some(known)) => Some((doubt, one, known.saturating_sub(offset))),
+                        _ => None,
                     }
-                }
+                });
+                let Some((_, host, offset)) = steps.min() else {
+                    break;
+                };
+                let host = host.clone();
+                ahead.insert(host, offset);
             }
         }
         Self { ahead }
@@ -147,8 +166,8 @@ mod tests {
     fn requests_and_answers_set_clocks_though_nobody_knows_who_was_first() {
         let mut evidence = Evidence::default();
         // b's clock is a second ahead; each way takes 100.
-        evidence.seen(("a", 5_000), ("b", 1_000_005_100), true);
-        evidence.seen(("b", 1_000_005_300), ("a", 5_400), false);
+        evidence.seen(("a", 5_000), ("b", 1_000_005_100), (1, 2));
+        evidence.seen(("b", 1_000_005_300), ("a", 5_400), (2, 1));
         let clocks = Clocks::new(&hosts(), &evidence);
         assert_eq!(clocks.ahead("b"), 1_000_000_000);
         assert_eq!(clocks.set("b", 1_000_005_300), 5_300);

@@ -83,23 +83,23 @@ fn related<P: Copy + Eq>(group: &[(&Facts, P)], one: Directed, other: Directed) 
     if one.protocol != other.protocol || one == other.reversed() {
         return false;
     }
-    // What translates shows the one before it and the other behind it: a place that sees both sees
-    // two packets.
+    let sure = |flow: Directed| {
+        group
+            .iter()
+            .any(|(facts, _)| facts.directed == flow && facts.sure)
+    };
+    if sure(one) && sure(other) {
+        return true;
+    }
+    // Without numbers to know a packet by, a translation must have left one end as it was. And what
+    // translates shows the one before it and the other behind it: a place that sees both sees two
+    // packets.
     let places = |flow: Directed| {
         group
             .iter()
             .filter(move |(facts, _)| facts.directed == flow)
             .map(|(_, place)| *place)
     };
-    if places(one).any(|place| places(other).any(|other| other == place)) {
-        return false;
-    }
-    // A translation leaves one end as it is, unless the packet is known by more than its length.
     let shares = one.from == other.from || one.to == other.to;
-    let sure = |flow: Directed| {
-        group
-            .iter()
-            .any(|(facts, _)| facts.directed == flow && facts.sure)
-    };
-    shares || (sure(one) && sure(other))
+    shares && !places(one).any(|place| places(other).any(|other| other == place))
 }

@@ -127,6 +127,10 @@ fn expected(
 ) -> Option<Gap> {
     let point = &points[last.point];
     let seen: HashSet<usize> = packet.hops.iter().map(|hop| hop.point).collect();
+    let left_by = |port: usize| {
+        let mut hops = packet.hops.iter();
+        hops.any(|hop| hop.point == port && !hop.way.is_in())
+    };
     let missing = |at: usize| match points[at].xdp {
         Some(_) => Gap::Hidden(at),
         None => Gap::Missing(at),
@@ -160,7 +164,7 @@ fn expected(
         };
         let only = (ports.len() == 1).then(|| ports[0]);
         let port = behind.or_else(|| owner.and_then(towards)).or(only);
-        if let Some(port) = port.filter(|port| !seen.contains(port)) {
+        if let Some(port) = port.filter(|port| !left_by(*port)) {
             return Some(missing(port));
         }
     }

@@ -6,6 +6,7 @@
 
 use crate::ladder::Hop;
 use crate::ladder::clocks::{Clocks, Evidence};
+use crate::ladder::headers::hash_of;
 use crate::observation::{Point, Way};
 
 /// Brings the hops of one packet into the order of its way.
@@ -60,27 +61,33 @@ pub(crate) fn compare_clocks(
     forward: bool,
     evidence: &mut Evidence,
 ) {
-    let at = |hop: &Hop| (host(points, hop).to_owned(), hop.at_ns);
     for one in hops {
         for other in hops {
             if is_before(points, one, other) {
-                let (one, other) = (at(one), at(other));
+                let (one, other) = (self::at(points, one), self::at(points, other));
                 evidence.before((&one.0, one.1), (&other.0, other.1));
             }
         }
     }
-    let mut first: Vec<(String, u64)> = Vec::new();
-    for (host, at_ns) in hops.iter().map(at) {
-        match first.iter_mut().find(|(known, _)| *known == host) {
-            Some((_, earliest)) => *earliest = at_ns.min(*earliest),
-            None => first.push((host, at_ns)),
+    for (at, one) in hops.iter().enumerate() {
+        let course = match one.headers.link() {
+            Some(link) => (hash_of(link.source), hash_of(link.destination)),
+            None if forward => (0, 1),
+            None => (1, 0),
+        };
+        for other in &hops[at + 1..] {
+            let near = host(points, one) != host(points, other)
+                && one.headers.changes(&other.headers).is_empty();
+            if near {
+                let (one, other) = (self::at(points, one), self::at(points, other));
+                evidence.seen((&one.0, one.1), (&other.0, other.1), course);
+            }
         }
     }
-    for (at, one) in first.iter().enumerate() {
-        for other in &first[at + 1..] {
-            evidence.seen((&one.0, one.1), (&other.0, other.1), forward);
-        }
-    }
+}
+
+fn at(points: &[Point], hop: &Hop) -> (String, u64) {
+    (host(points, hop).to_owned(), hop.at_ns)
 }
 
 fn host<'a>(points: &'a [Point], hop: &Hop) -> &'a str {
