@@ -12,6 +12,7 @@ pub mod fault_lab;
 mod hypervisor;
 mod identity;
 mod kubernetes;
+mod need;
 mod nwfilter;
 mod path;
 mod quirk;
@@ -144,6 +145,12 @@ impl Fault {
     /// Codes of everything that must be cured, in the order a packet meets them.
     pub fn codes(&self) -> Vec<&'static str> {
         self.blockers.iter().map(|blocker| blocker.code).collect()
+    }
+
+    /// What this machine lacks for it.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let needs = self.site.needs.iter();
+        needs.filter_map(|need| need.missing()).collect()
     }
 
     /// Whether nothing is wrong here.

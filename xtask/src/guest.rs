@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 pub(crate) mod cost;
 mod cpio;
+mod faults;
 pub(crate) mod golden;
 mod initramfs;
 mod kernel;

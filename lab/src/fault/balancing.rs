@@ -1,16 +1,21 @@
 //! Faults of the director's configuration, and of routing around a masquerading director.
 
 use super::Fault;
-use super::action::{Action, director, ipvsadm, run, stop};
-use super::site::{self, DIRECTOR, GATEWAY, LOCAL_CLIENT, RS1, RS2, SERVICE, Site};
+use super::action::{Action, director, ipvsadm, run, stop, sysctl};
+use super::site::{self, DIRECTOR, GATEWAY, LOCAL_CLIENT, RS1, RS2, SERVICE, Site, VIP};
 
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
         no_service(),
         no_server(),
         sticky(),
+        no_forwarding(),
         gateway(),
         same_subnet(),
+        untracked(),
+        input_filter(),
+        forward_filter(),
+        invalid_filter(),
     ]
 }
 
@@ -110,5 +115,102 @@ fn same_subnet() -> Fault {
         ("rs1", "eth0", "198.51.100.0/24 dev eth0 scope link"),
         vec![run("rs1", &format!("ip route del {route}"))],
         vec![run("rs1", &format!("ip route add {route}"))],
+    )
+}
+
+/// What follows concerns a director that is the kernel's IPVS: packets of Pointsman's pass before
+/// routing and netfilter.
+fn kernel() -> Site {
+    Site::masquerade().by_kernel()
+}
+
+fn no_forwarding() -> Fault {
+    let key = "net.ipv4.ip_forward";
+    Fault::single(
+        "NAT_NO_FORWARD",
+        "the director does not forward, so that answers end there",
+        kernel(),
+        ("director", "eth1", &format!("{key} = 0")),
+        vec![sysctl("director", key, "0")],
+        vec![sysctl("director", key, "1")],
+    )
+}
+
+fn untracked() -> Fault {
+    let key = "net.ipv4.vs.conntrack";
+    let site = Site::one_armed(false).by_kernel().with(|site| {
+        site.at("rs1")
+            .line(&format!("route replace default via {GATEWAY}"));
+        site.last.extend([
+            sysctl("director", key, "1"),
+            run(
+                "director",
+                &format!("iptables -t nat -A POSTROUTING -d {RS1} -p tcp --dport 80 -j MASQUERADE"),
+            ),
+        ]);
+    });
+    Fault::single(
+        "IPVS_CT_OFF",
+        "a rule that translates sources never sees what IPVS forwards",
+        site,
+        ("director", "eth0", &format!("{key} = 0")),
+        vec![sysctl("director", key, "0")],
+        vec![sysctl("director", key, "1")],
+    )
+}
+
+fn filtered(
+    code: &'static str,
+    title: &'static str,
+    port: &'static str,
+    rule: &str,
+    cure: Action,
+    undo: Action,
+) -> Fault {
+    Fault::single(
+        code,
+        title,
+        kernel(),
+        ("director", port, rule),
+        vec![run("director", &format!("iptables {rule}"))],
+        vec![cure],
+    )
+    .undone_by(vec![undo])
+}
+
+fn input_filter() -> Fault {
+    let rule = format!("INPUT -d {VIP}/32 -p tcp -m tcp --dport 80 -j ACCEPT");
+    filtered(
+        "DIR_INPUT_DROP",
+        "the director's own filter drops requests before IPVS sees them",
+        "eth0",
+        "-A INPUT -p tcp -m tcp --dport 80 -j DROP",
+        run("director", &format!("iptables -I {rule}")),
+        run("director", &format!("iptables -D {rule}")),
+    )
+}
+
+fn forward_filter() -> Fault {
+    let rule = "FORWARD -p tcp -m tcp --sport 80 -j ACCEPT";
+    filtered(
+        "DIR_FORWARD_DROP",
+        "the director's policy for forwarded packets drops answers",
+        "eth1",
+        "-P FORWARD DROP",
+        run("director", &format!("iptables -I {rule}")),
+        run("director", &format!("iptables -D {rule}")),
+    )
+}
+
+fn invalid_filter() -> Fault {
+    let key = "net.ipv4.vs.conntrack";
+    filtered(
+        "DIR_INVALID_DROP",
+        "the director's rule against invalid packets drops answers, whose requests IPVS did not \
+         have tracked",
+        "eth1",
+        "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+        sysctl("director", key, "1"),
+        sysctl("director", key, "0"),
     )
 }

@@ -82,6 +82,14 @@ impl FaultLab {
                 taken.join(", ")
             )));
         }
+        let missing = fault.missing();
+        if !missing.is_empty() {
+            return Err(LabError::Usage(format!(
+                "{} needs {}, which is not here; `cargo xtask guest-test` builds it in a guest",
+                fault.name,
+                missing.join(" and ")
+            )));
+        }
         let mut lab = Self {
             fault,
             tag,

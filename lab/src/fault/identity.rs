@@ -4,7 +4,7 @@ use super::Fault;
 use pointsman_path::topology::Role;
 
 use super::action::{Action, attempt, ipvsadm, run, sysctl};
-use super::site::{GATEWAY, REMOTE_RS1, RS2, SERVICE, Site, VIP};
+use super::site::{GATEWAY, Need, REMOTE_RS1, RS2, SERVICE, Site, VIP};
 
 pub(crate) fn faults() -> Vec<Fault> {
     vec![
@@ -15,6 +15,7 @@ pub(crate) fn faults() -> Vec<Fault> {
         mac_flap(),
         hairpin(),
         isolated(),
+        vlan(),
         not_adjacent(),
     ]
 }
@@ -187,6 +188,28 @@ fn isolated() -> Fault {
         ("switch", "h1", "isolated on"),
         each("on"),
         each("off"),
+    )
+}
+
+fn vlan() -> Fault {
+    let site = Site::direct().with(|site| {
+        site.needs.push(Need::Vlans);
+        site.at("host2")
+            .line("link set dev br0 type bridge vlan_filtering 1");
+    });
+    Fault::single(
+        "VLAN_MISMATCH",
+        "the host's uplink is in another VLAN than the real server's port",
+        site,
+        ("host2", "eth0", "vid 2 pvid untagged"),
+        vec![
+            run("host2", "bridge vlan del dev eth0 vid 1"),
+            run("host2", "bridge vlan add dev eth0 vid 2 pvid untagged"),
+        ],
+        vec![
+            run("host2", "bridge vlan del dev eth0 vid 2"),
+            run("host2", "bridge vlan add dev eth0 vid 1 pvid untagged"),
+        ],
     )
 }
 

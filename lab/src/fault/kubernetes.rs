@@ -6,7 +6,7 @@ use pointsman_path::topology::Role;
 
 use super::action::{Action, feed, run, sysctl};
 use super::hypervisor::filtering_host;
-use super::site::{Site, VIP, server};
+use super::site::{Need, Site, VIP, server};
 use super::{Blocker, Fault};
 
 /// The guest's port of Harvester's bridge.
@@ -17,19 +17,23 @@ const GUEST: &str = "172.16.178.178";
 const CLUSTER_IP: &str = "10.43.113.238";
 
 pub(crate) fn faults() -> Vec<Fault> {
-    vec![bridge_unnat(), docker_policy(), kube_invalid()]
+    vec![
+        bridge_denat(),
+        bridge_unnat(),
+        docker_policy(),
+        kube_invalid(),
+    ]
 }
 
-/// A node of Harvester: its own traffic leaves by `mgmt0`, its guests are on a bridge of `eth1`.
+/// A node of Harvester: its own traffic leaves by `mgmt0`, its guests are on a bridge of `eth1`, in
+/// VLAN 178.
 ///
 /// ```text
 /// host mgmt0 -- lan0 gateway lan1 -- eth1 host (harvester-br0) veth2db2ad9c -- rs1
 /// ```
 ///
-/// Guests are in VLAN 178. A kernel without VLAN filtering in bridges is helped by BPF programs:
-/// `eth1` tags what leaves, the guest's port takes tags off. So what comes in is tagged while it
-/// crosses the bridge, and what goes out is not.
-pub(crate) fn harvester() -> Site {
+/// The last word is to tag frames: what comes in by `eth1` is tagged, and what the guest sends is not.
+fn harvester(gateway_port: &str, tag: impl FnOnce(&mut Site)) -> Site {
     let mut site = Site::direct();
     site.nodes.clear();
     site.cables.clear();
@@ -47,32 +51,59 @@ pub(crate) fn harvester() -> Site {
     let bridge = Some("harvester-br0");
     site.cable(("host", "eth1", bridge), ("gateway", "lan1", None));
     site.cable(("rs1", "eth0", None), ("host", PORT, bridge));
+    tag(&mut site);
     site.at("host")
         .address("mgmt0", "172.16.0.57/24")
         .default_via("172.16.0.1");
     site.at("gateway")
         .address("lan0", "172.16.0.1/24")
-        .address("lan1", "172.16.178.1/24");
+        .address(gateway_port, "172.16.178.1/24");
     site.at("rs1")
         .address("eth0", &format!("{GUEST}/24"))
         .default_via("172.16.178.1");
     site.processes.push(server("rs1"));
-    for (node, device, sent, vlan) in [
-        ("host", "eth1", true, Some(178)),
-        ("host", PORT, true, None),
-        ("gateway", "lan1", false, None),
-        ("gateway", "lan1", true, Some(178)),
-    ] {
-        site.last.push(Action::Tag {
-            node,
-            device,
-            sent,
-            vlan,
-        });
-    }
     let rules = kube_proxy();
     site.last.push(feed("host", "iptables-restore", &rules));
     site
+}
+
+/// As it is: the bridge filters VLANs, and the guest's frames get their tag inside it.
+fn with_vlans() -> Site {
+    harvester("lan1.178", |site| {
+        site.needs.push(Need::Vlans);
+        site.at("gateway")
+            .line("link add link lan1 name lan1.178 type vlan id 178")
+            .line("link set dev lan1.178 up");
+        site.at("host")
+            .line("link set dev harvester-br0 type bridge vlan_filtering 1 vlan_default_pvid 0");
+        for vlan in [
+            "dev eth1 vid 178".to_owned(),
+            format!("dev {PORT} vid 178 pvid untagged"),
+        ] {
+            site.last
+                .push(run("host", &format!("bridge vlan add {vlan}")));
+        }
+    })
+}
+
+/// Where the kernel has no VLANs: programs tag what leaves by `eth1`, and take tags off at the guest's
+/// port. So the guest's frames are tagged later than in reality, behind POSTROUTING.
+pub(crate) fn with_programs() -> Site {
+    harvester("lan1", |site| {
+        for (node, device, sent, vlan) in [
+            ("host", "eth1", true, Some(178)),
+            ("host", PORT, true, None),
+            ("gateway", "lan1", false, None),
+            ("gateway", "lan1", true, Some(178)),
+        ] {
+            site.last.push(Action::Tag {
+                node,
+                device,
+                sent,
+                vlan,
+            });
+        }
+    })
 }
 
 /// What kube-proxy writes for a service with one endpoint, the guest.
@@ -120,25 +151,35 @@ fn kube_proxy() -> String {
 }
 
 /// The bridge's packets are given to iptables, which un-NATs answers that are still on their way.
-pub(crate) fn unnat() -> Blocker {
+pub(crate) fn unnat(code: &'static str) -> Blocker {
     let key = "net.bridge.bridge-nf-call-iptables";
     Blocker::new(
-        "BR_NF_FULL_UNNAT",
+        code,
         ("host", PORT, &format!("{key} = 1")),
         vec![sysctl("host", key, "1")],
         vec![sysctl("host", key, "0")],
     )
 }
 
+fn bridge_denat() -> Fault {
+    Fault::new(
+        "BR_NF_DESNAT",
+        "the port of a guest's answer is translated back while it crosses the host's bridge, and \
+         nobody has it when it comes by the gateway",
+        with_vlans(),
+    )
+    .blocked(unnat("BR_NF_DESNAT"))
+    .note("requests are tagged and pass the bridge untouched; the connection stays in SYN_RECV")
+}
+
 fn bridge_unnat() -> Fault {
     Fault::new(
         "BR_NF_FULL_UNNAT",
-        "a guest's answer is translated back while it crosses the host's bridge, and no longer \
-         fits when it comes by the gateway",
-        harvester(),
+        "a guest's answer is translated back while it crosses the host's bridge, addresses too",
+        with_programs(),
     )
-    .blocked(unnat())
-    .note("the connection stays in SYN_RECV in the host's conntrack")
+    .blocked(unnat("BR_NF_FULL_UNNAT"))
+    .note("the answer comes by the gateway from the service's own address")
 }
 
 fn docker_policy() -> Fault {

@@ -14,7 +14,7 @@ use pointsman_wire::Mac;
 
 use crate::address::leg_mac;
 
-use super::action::{Action, start};
+use super::action::{Action, run, start};
 
 /// The client outside.
 pub(crate) const CLIENT: &str = "192.0.2.10";
@@ -85,6 +85,17 @@ impl Node {
     }
 }
 
+/// What not every machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Bridges that filter VLANs, and VLAN interfaces.
+    Vlans,
+    /// The kernel's own IPVS, and `ipvsadm`.
+    KernelIpvs,
+    /// keepalived.
+    Keepalived,
+}
+
 /// One end of a cable.
 #[derive(Debug, Clone)]
 pub struct End {
@@ -107,6 +118,8 @@ pub struct Site {
     pub cables: Vec<[End; 2]>,
     /// The virtual service.
     pub vip: SocketAddrV4,
+    /// What must be there.
+    pub needs: Vec<Need>,
     /// Who asks.
     pub asker: &'static str,
     /// Its address.
@@ -127,6 +140,7 @@ impl Site {
             nodes: Vec::new(),
             cables: Vec::new(),
             vip: SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 208), 80),
+            needs: Vec::new(),
             asker: "client",
             client: Ipv4Addr::new(192, 0, 2, 10),
             director: None,
@@ -367,6 +381,18 @@ impl Site {
             self.services
                 .push(format!("-a -t {SERVICE} -r {server} {method}"));
         }
+    }
+
+    /// With the kernel's IPVS as the director.
+    pub(crate) fn by_kernel(mut self) -> Self {
+        self.needs.push(Need::KernelIpvs);
+        self.director = None;
+        self.at("director").sysctl("net.ipv4.ip_forward", "1");
+        for service in std::mem::take(&mut self.services) {
+            let command = format!("ipvsadm {service}");
+            self.last.push(run("director", &command));
+        }
+        self
     }
 
     /// With a change of the plan.

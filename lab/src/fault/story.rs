@@ -49,7 +49,7 @@ fn harvester() -> Fault {
         "HARVESTER",
         "a service of the cluster leads to a guest of the host, whose answers the host's own \
          bridge translates too early",
-        kubernetes::harvester(),
+        kubernetes::with_programs(),
     )
-    .blocked(kubernetes::unnat())
+    .blocked(kubernetes::unnat("BR_NF_FULL_UNNAT"))
 }

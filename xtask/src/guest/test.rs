@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::side_by_side::{self, Seeds};
-use super::{GuestCommand, run};
+use super::{GuestCommand, faults, run};
 
 const PACKAGE: &str = "pointsman-datapath";
 const EXAMPLE: &str = "differential";
 
 const USAGE: &str = "\
-usage: cargo xtask guest-test [--packets N] [--seeds N] [--first SEED]
+usage: cargo xtask guest-test [--packets N] [--seeds N] [--first SEED] [--faults 0]
 
 Loads the programs in the guest and compares them with the native director: N generated packets
 (default 20000) with room for every connection, and a quarter as many with a full table. The seed
@@ -23,7 +23,10 @@ is printed; POINTSMAN_SEED repeats a run.
 Then runs the scenarios of N seeds (default 6), from SEED on (default 1), with the kernel's IPVS and
 with Pointsman, and compares what both did. A failing scenario is named after its seed.
 
---packets 0 and --seeds 0 leave a part out.
+Then builds the faults that need VLANs in bridges or the kernel's IPVS (`pointsman lab fault`), cures
+them and undoes the cures.
+
+--packets 0, --seeds 0 and --faults 0 leave a part out.
 ";
 
 /// What is asked for.
@@ -31,6 +34,7 @@ with Pointsman, and compares what both did. A failing scenario is named after it
 struct Options {
     packets: u32,
     seeds: Seeds,
+    faults: bool,
 }
 
 /// The verb `guest-test`.
@@ -62,6 +66,7 @@ fn parse(args: &[String]) -> Result<Options> {
             first: 1,
             number: 6,
         },
+        faults: true,
     };
     let mut args = args.iter();
     while let Some(option) = args.next() {
@@ -80,6 +85,7 @@ fn parse(args: &[String]) -> Result<Options> {
             },
             "--seeds" => options.seeds.number = number()?,
             "--first" => options.seeds.first = number()?,
+            "--faults" => options.faults = number()? > 0,
             other => bail!("there is no option `{other}`"),
         }
     }
@@ -92,6 +98,9 @@ fn test(options: Options) -> Result<()> {
     }
     if options.seeds.number > 0 {
         side_by_side::compare(options.seeds)?;
+    }
+    if options.faults {
+        faults::build_all()?;
     }
     Ok(())
 }
@@ -161,6 +170,7 @@ mod tests {
             number: 6,
         };
         assert_eq!((options.packets, options.seeds), (0, seeds));
+        assert!(options.faults && !parse(&words("--faults 0")).unwrap().faults);
         assert!(parse(&words("--packets")).is_err());
         assert!(parse(&words("--packets 3")).is_err());
         assert!(parse(&words("--seeds few")).is_err());

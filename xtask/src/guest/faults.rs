@@ -1,0 +1,90 @@
+//! Faults that need what newer kernels without modules lack: VLANs in bridges, the kernel's IPVS.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{GuestCommand, run};
+use crate::workspace::{self, cargo};
+
+/// Faults that are built in the guest.
+const CODES: &[&str] = &[
+    "BR_NF_DESNAT",
+    "VLAN_MISMATCH",
+    "NAT_NO_FORWARD",
+    "IPVS_CT_OFF",
+    "DIR_INPUT_DROP",
+    "DIR_FORWARD_DROP",
+    "DIR_INVALID_DROP",
+];
+
+/// Arguments: the program, then the codes. Each is built, broken, cured and broken again; then the
+/// witness of the first: a connection that the host's own tracking believes half open.
+const JOB: &str = r#"
+mkdir -p /tmp /var/run/netns
+echo 2 >/proc/sys/net/core/fb_tunnels_only_for_init_net
+echo "kernel: $(uname -r)"
+program=$0
+for code; do
+    "$program" lab fault "$code" >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+    echo "$code: fails, is cured, fails again"
+done
+"$program" lab fault "$1" --keep --tag kept >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+ip netns exec pmkept-host curl --silent --max-time 3 http://10.43.113.238/ && exit 1
+ip netns exec pmkept-host conntrack -L 2>/dev/null | grep 'SYN_RECV.*dst=10.43.113.238' ||
+    { echo "no connection in SYN_RECV"; exit 1; }
+"$program" lab down kept
+"#;
+
+/// Devices and tables that would load on demand, which takes its time here.
+const MODULES: &[&str] = &[
+    "bridge",
+    "br_netfilter",
+    "veth",
+    "8021q",
+    "ip_vs",
+    "nf_tables",
+];
+
+/// Where iptables finds its extensions.
+const EXTENSIONS: &str = "/usr/lib/x86_64-linux-gnu/xtables";
+
+/// Builds every fault of the list in the guest, cures it and undoes the cure.
+pub(crate) fn build_all() -> Result<()> {
+    workspace::run(cargo().args(["build", "--quiet", "--package", "pointsman", "--bins"]))?;
+    let program = workspace::target().join("debug/pointsman");
+    let program = program.display().to_string();
+    let mut command = GuestCommand::new("sh");
+    command.args = vec!["-ec".to_owned(), JOB.to_owned(), program.clone()];
+    command
+        .args
+        .extend(CODES.iter().map(|code| (*code).to_owned()));
+    command.with = [
+        "ipvsadm",
+        "ip",
+        "bridge",
+        "tc",
+        "iptables",
+        "iptables-restore",
+    ]
+    .into_iter()
+    .chain(["sysctl", "conntrack", "curl", "ping"])
+    .map(str::to_owned)
+    .chain([program])
+    .collect();
+    command
+        .files
+        .push((EXTENSIONS.into(), Path::new(EXTENSIONS).to_owned()));
+    command.modules = MODULES.iter().map(|module| (*module).to_owned()).collect();
+    command.memory_mib = 2048;
+    // Some seconds for each where nothing else runs.
+    command.timeout = Duration::from_secs(900);
+    let output = run(&command)?;
+    ensure!(
+        output.status == 0,
+        "a fault does not behave in the guest as told; `cargo xtask guest-test --packets 0 --seeds 0` \
+         builds them again"
+    );
+    Ok(())
+}
