@@ -21,6 +21,8 @@ use crate::libvirt;
 use crate::workspace::say;
 
 mod compare;
+#[cfg(test)]
+mod enforced;
 
 /// The folder of a set with what libvirt's nftables backend made.
 const NFTABLES: &str = "libvirt12-nftables";
