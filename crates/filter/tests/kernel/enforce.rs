@@ -282,13 +282,39 @@ fn echo(from: &Side, to: &Side, kind: u8, id: u16, number: u16) -> Vec<u8> {
 
 #[test]
 fn states_of_connections_are_enforced_where_the_bridge_tracks_none() {
+    if super::can_run() {
+        converse(Tracking::Marks, true);
+    }
+}
+
+#[test]
+fn states_of_connections_are_enforced_where_the_bridge_tracks_them() {
     if !super::can_run() {
         return;
     }
+    let probe = "add table bridge p; add chain bridge p c; add rule bridge p c ct state new";
+    let bridge = Bridge::new();
+    let output = bridge.namespace.command("nft").arg(probe).output().unwrap();
+    if !output.status.success() {
+        println!("skipped: this kernel tracks no connections on bridges");
+        return;
+    }
+    converse(Tracking::Bridge, false);
+    // Where the bridge calls IP's hooks as well, connections are tracked once.
+    let there = || std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists();
+    if bridge.namespace.run_in(there).unwrap() {
+        converse(Tracking::Bridge, true);
+    }
+}
+
+/// Compares frames of conversations with the judge, who is told of the connections before.
+fn converse(tracking: Tracking, by_ip: bool) {
     let library = own_library();
     let bridge = Bridge::new();
-    bridge.call_inet("1");
-    let enforced = compiled(&library, "own-states", &[]);
+    if by_ip {
+        bridge.call_inet("1");
+    }
+    let enforced = enforce(&library, &binding("own-states", &[]), "p0", tracking).unwrap();
     assert!(enforced.tracked[0].is_some());
     bridge.load(&enforced);
     let listed = bridge.listed();
@@ -345,8 +371,8 @@ fn states_of_connections_are_enforced_where_the_bridge_tracks_none() {
     });
     for ((direction, frame), passed) in frames.iter().zip(passed.collect::<Vec<_>>()) {
         let host = Host {
-            call_iptables: true,
-            call_ip6tables: true,
+            call_iptables: by_ip,
+            call_ip6tables: by_ip,
             connections: Some(&connections),
             ..Host::default()
         };
