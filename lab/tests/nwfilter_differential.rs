@@ -50,7 +50,7 @@ fn generated_filters_become_the_rules_that_libvirt_installs() {
     let (mut installed, mut refused) = (0, 0);
     for seed in seeds() {
         let limits = Limits {
-            stateless: backend == Backend::Nftables,
+            nftables: backend == Backend::Nftables,
             no_sets: true,
         };
         let case = filters::case(seed, limits);

@@ -93,51 +93,168 @@ pub fn same_text(engine: Engine, one: &str, other: &str) -> bool {
     }
 }
 
-/// An nftables rule without what nft shows or leaves out by its version: what later tests imply.
-fn plain(text: &str) -> String {
-    let mut text = format!(" {text} ");
-    for implied in [
-        " ether type ip ",
-        " ether type ip6 ",
-        " ether type arp ",
-        " ether type 8021q ",
+/// What starts a test or a verdict in an nftables rule, with a field behind it.
+const HEADERS: &[&str] = &[
+    "ether", "vlan", "arp", "ip", "ip6", "meta", "tcp", "udp", "udplite", "sctp", "dccp", "th",
+    "icmp", "icmpv6", "igmp", "esp", "ah", "comp", "ct",
+];
+/// The same, without a field.
+const OTHERS: &[&str] = &[
+    "accept", "drop", "return", "continue", "jump", "goto", "iif", "oif", "iifname", "oifname",
+    "counter", "comment",
+];
+
+/// An nftables rule as its tests and its verdict, in no order, without what nft shows or leaves out by its
+/// version: what other tests imply, whether neighbouring bytes are compared at once, how numbers are
+/// written.
+fn plain(text: &str) -> Vec<String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut at = 0;
+    let mut phrases: Vec<String> = Vec::new();
+    while at < words.len() {
+        let start = at;
+        at = phrase(&words, at);
+        phrases.extend(uniform(&words[start..at]));
+    }
+    let has = |start: &str| phrases.iter().any(|phrase| phrase.starts_with(start));
+    let mut implied: Vec<String> = Vec::new();
+    for (kind, header) in [
+        ("ip", "ip "),
+        ("ip6", "ip6 "),
+        ("arp", "arp "),
+        ("8021q", "vlan "),
     ] {
-        let family = implied.trim().rsplit(' ').next().unwrap_or_default();
-        let behind = match family {
-            "8021q" => " vlan ".to_owned(),
-            family => format!(" {family} "),
-        };
-        let rest = text.replacen(implied, " ", 1);
-        if rest.contains(&behind) {
-            text = rest;
+        if has(header) {
+            implied.push(format!("ether type {kind}"));
         }
     }
     for protocol in ["tcp", "udp", "sctp", "udplite", "icmp", "icmpv6"] {
-        if text.contains(&format!(" {protocol} sport "))
-            || text.contains(&format!(" {protocol} dport "))
-            || text.contains(&format!(" {protocol} flags "))
-            || text.contains(&format!(" {protocol} type "))
-        {
-            for implied in ["ip protocol", "ip6 nexthdr", "meta l4proto"] {
-                for name in [
-                    protocol,
-                    if protocol == "icmpv6" {
-                        "ipv6-icmp"
-                    } else {
-                        protocol
-                    },
-                ] {
-                    text = text.replacen(&format!(" {implied} {name} "), " ", 1);
-                }
+        if has(&format!("{protocol} ")) {
+            for test in ["ip protocol", "ip6 nexthdr", "meta l4proto"] {
+                let name = if protocol == "icmpv6" {
+                    "ipv6-icmp"
+                } else {
+                    protocol
+                };
+                implied.extend([format!("{test} {protocol}"), format!("{test} {name}")]);
             }
         }
     }
-    // Whether IPv4 is named by itself or by a test of its header is the same.
-    if text.contains(" ip saddr ") || text.contains(" ip daddr ") || text.contains(" ip protocol ")
-    {
-        text = text.replacen(" ether type ip ", " ", 1);
+    phrases.retain(|phrase| !implied.contains(phrase));
+    phrases.sort_unstable();
+    phrases
+}
+
+/// Where the phrase that starts here ends.
+fn phrase(words: &[&str], start: usize) -> usize {
+    let starts = |at: usize| {
+        let word = words.get(at).copied().unwrap_or_default();
+        HEADERS.contains(&word) || OTHERS.contains(&word) || word.starts_with("@nh,")
+    };
+    // Behind the name of a field.
+    let field = |at: usize| {
+        let word = words.get(at).copied().unwrap_or_default();
+        let mut next = at + 1 + usize::from(HEADERS.contains(&word));
+        if word == "arp" && matches!(words.get(next), Some(&"ip" | &"ether")) {
+            next += 1;
+        }
+        next
+    };
+    let mut at = field(start);
+    let mut has_value = matches!(words[start], "accept" | "drop" | "return" | "continue");
+    while at < words.len() {
+        match words[at] {
+            "." => at = field(at + 1),
+            "==" | "!=" => {
+                at += 1;
+                if words.get(at).is_some_and(|word| !word.starts_with('{')) {
+                    at += 1;
+                }
+                has_value = true;
+            }
+            "&" | "|" | "^" | "!" => at += 2,
+            word if word.starts_with('{') => {
+                at += words[at..]
+                    .iter()
+                    .take_while(|word| !word.ends_with('}'))
+                    .count()
+                    + 1;
+                has_value = true;
+            }
+            _ if !has_value => {
+                at += 1;
+                has_value = true;
+            }
+            _ if starts(at) => break,
+            _ => at += 1,
+        }
     }
-    text.trim().to_owned()
+    at.min(words.len())
+}
+
+/// A phrase in one way of writing; bytes of a payload one by one.
+fn uniform(words: &[&str]) -> Vec<String> {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(hex) => u128::from_str_radix(hex, 16).ok(),
+        None => text.parse::<u128>().ok(),
+    };
+    let mut words: Vec<&str> = words.to_vec();
+    if let [_, _, "&", "ff:ff:ff:ff:ff:ff", operator, value] = words[..] {
+        words.splice(2.., [operator, value]);
+    }
+    words.retain(|word| *word != "==");
+    let payload = words[0]
+        .strip_prefix("@nh,")
+        .map(|rest| rest.split_once(','));
+    // Numbers are decimal, and a range of one is that one.
+    let decimal = |word: &&str| {
+        let ends = word
+            .split('-')
+            .map(|end| number(end).map(|n| n.to_string()));
+        let mut ends = ends.collect::<Option<Vec<String>>>()?;
+        ends.dedup();
+        Some(ends.join("-"))
+    };
+    let written = || {
+        let words = words
+            .iter()
+            .map(|word| decimal(word).unwrap_or_else(|| (*word).to_owned()));
+        vec![words.collect::<Vec<String>>().join(" ")]
+    };
+    let Some((offset, bits)) = payload.flatten() else {
+        return written();
+    };
+    let (operator, mask, value) = match words[..] {
+        [_, value] => ("==", None, value),
+        [_, "!=", value] => ("!=", None, value),
+        [_, "&", mask, value] => ("==", Some(mask), value),
+        [_, "&", mask, "!=", value] => ("!=", Some(mask), value),
+        _ => return written(),
+    };
+    let (Some(offset), Some(bits), Some(value)) = (number(offset), number(bits), number(value))
+    else {
+        return written();
+    };
+    if bits == 0 || bits > 128 {
+        return written();
+    }
+    // Bits of the last byte that are not compared are a mask.
+    let pad = bits.next_multiple_of(8) - bits;
+    let all = u128::MAX >> (128 - bits);
+    let mask = mask.and_then(number).unwrap_or(all) << pad;
+    let (value, bits) = (value << pad, bits + pad);
+    if operator == "!=" {
+        return vec![format!("@nh,{offset},{bits} & {mask} != {value}")];
+    }
+    (0..bits)
+        .step_by(8)
+        .map(|at| {
+            let byte = |number: u128| number >> (bits - 8 - at) & 0xff;
+            (offset + at, byte(mask), byte(value))
+        })
+        .filter(|(_, mask, _)| *mask > 0)
+        .map(|(at, mask, value)| format!("@nh,{at},8 & {mask} == {value}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -157,6 +274,22 @@ mod tests {
             ),
             ("ip protocol udp udp sport 68 drop", "udp sport 68 drop"),
             ("vlan id 200 accept", "ether type 8021q vlan id 200 accept"),
+            (
+                "ether type ip ether saddr & ff:ff:ff:ff:ff:ff != 2:0:0:0:0:1 meta l4proto esp drop",
+                "ether saddr != 2:0:0:0:0:1 ether type ip meta l4proto esp drop",
+            ),
+            (
+                "@nh,64,16 0x102 @nh,80,8 != 0x10 drop",
+                "@nh,80,8 != 16 @nh,72,8 2 @nh,64,8 1 drop",
+            ),
+            (
+                "@nh,112,31 0xa010100 @nh,152,7 != 1 drop",
+                "@nh,112,32 & 4294967294 == 335675904 @nh,152,8 & 0xfe != 2 drop",
+            ),
+            (
+                "arp saddr ip & 255.0.0.0 . arp daddr ip & 255.0.0.0 @same-ip-set vlan id 1 drop",
+                "vlan id 1 arp saddr ip & 255.0.0.0 . arp daddr ip & 255.0.0.0 @same-ip-set drop",
+            ),
         ] {
             assert_eq!(plain(one), plain(other));
         }
@@ -166,6 +299,8 @@ mod tests {
             plain("ip daddr 10.0.0.1 drop")
         );
         assert_ne!(plain("ip protocol udp accept"), plain("accept"));
+        assert_ne!(plain("@nh,64,16 0x102 drop"), plain("@nh,64,16 0x103 drop"));
+        assert_ne!(plain("tcp flags & syn == syn drop"), plain("drop"));
     }
 
     #[test]

@@ -8,8 +8,9 @@ pub const MAC: &str = "02:00:73:b6:53:c8";
 /// What a filter may hold.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
-    /// No rules that test connections: the kernel may lack them on a bridge.
-    pub stateless: bool,
+    /// For libvirt's nftables backend: no rules that test connections, which the kernel may lack on a bridge,
+    /// and less of what nft is bound to refuse.
+    pub nftables: bool,
     /// No sets of addresses: there are none to name.
     pub no_sets: bool,
 }
@@ -345,7 +346,7 @@ impl Filters {
             1 => format!(" statematch='{}'", self.draw.of(&["1", "true", "no"])),
             _ => String::new(),
         };
-        if self.limits.stateless {
+        if self.limits.nftables {
             state = " statematch='0'".to_owned();
         }
         let mut body = String::new();
@@ -406,7 +407,7 @@ impl Filters {
                 continue;
             }
             if self.limits.no_sets && matches!(value, Set | SetFlags)
-                || self.limits.stateless && matches!(value, State | Limit)
+                || self.limits.nftables && matches!(value, State | Limit)
             {
                 continue;
             }
@@ -419,9 +420,12 @@ impl Filters {
                     .iter()
                     .any(|part| name.contains(part))
             });
+        let is_packet = ELEMENTS[FRAMES..].contains(&element);
         let negated = match self.draw.below(10) {
             // Nobody tests ports of all other protocols.
-            0 | 1 if self.odd || !tests_protocol => " match='no'",
+            0 | 1 if self.odd || !tests_protocol && !(self.limits.nftables && is_packet) => {
+                " match='no'"
+            }
             2 => " match='yes'",
             3 => " match='NO'",
             _ => "",
@@ -454,6 +458,20 @@ impl Filters {
         if element == "stp" {
             // Refused in rules for both directions.
             written.retain(|(name, _)| *name != "srcmacaddr");
+        }
+        if self.limits.nftables && ELEMENTS[FRAMES..].contains(&element) {
+            written.retain(|(name, value)| match *name {
+                "flags" => value.matches(',').count() == 0 && !value.contains("ALL"),
+                "dscp" => !element.ends_with("v6"),
+                _ => !(element.ends_with("v6") && value.contains("$V6")),
+            });
+        }
+        if self.limits.nftables {
+            // nft shows a test of some bits of a payload as another one, and knows no options.
+            written.retain(|(name, _)| !name.ends_with("-address-mask") && *name != "option");
+        }
+        if self.limits.nftables && element == "rarp" {
+            written.retain(|(name, value)| *name != "gratuitous" && value != "0");
         }
         if element == "ipv6" && has(written, "port") {
             written.retain(|(name, _)| !name.starts_with("type") && !name.starts_with("code"));

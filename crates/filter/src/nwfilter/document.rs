@@ -513,7 +513,6 @@ fn settle(found: &mut Match, place: &Place) -> Result<(), Diagnostic> {
             &["srcportend", "dstportstart", "dstportend"],
         );
         copy_sign(items, "type", &["code"]);
-        sets(found);
     }
     Ok(())
 }
@@ -523,24 +522,6 @@ fn copy_sign(items: &mut [Item], from: &str, to: &[&str]) {
     let sign = items.iter().any(|item| item.name == from && item.negated);
     for item in items.iter_mut().filter(|item| to.contains(&item.name)) {
         item.negated = sign;
-    }
-}
-
-/// Leaves what libvirt makes of a set of addresses.
-fn sets(found: &mut Match) {
-    let has = |name| found.items.iter().any(|item: &Item| item.name == name);
-    match (has("ipset"), has("ipsetflags")) {
-        // For this element both are needed, as one would think.
-        (true, true) if matches!(found.kind, Kind::All | Kind::AllIpv6) => {}
-        (true, false) if !matches!(found.kind, Kind::All | Kind::AllIpv6) => {
-            found.items.push(Item {
-                name: "ipsetflags",
-                datum: Datum::Text("src".into()),
-                negated: false,
-            });
-        }
-        // Both together lose the test: libvirt's slip.
-        _ => found.items.retain(|item| !item.name.starts_with("ipset")),
     }
 }
 

@@ -648,7 +648,7 @@ fn packet_rule(
                 .push(format!("-m conntrack --ctdir {direction}"));
         }
     }
-    set(&mut options, turned);
+    set(&mut options, turned)?;
     if let Some(limit) = limit {
         options.words.push("-m connlimit".into());
         options.add(
@@ -757,21 +757,33 @@ fn modules(options: &mut Options<'_>, protocol: &str, turned: bool) -> Result<()
     Ok(())
 }
 
-/// The test for a set of addresses, whose flags change over with the rule. Its sign is lost.
-fn set(options: &mut Options<'_>, turned: bool) {
+/// The test for a set of addresses, whose flags change over with the rule. Its sign is lost, and where
+/// libvirt loses more, so is the test.
+fn set(options: &mut Options<'_>, turned: bool) -> Result<(), Diagnostic> {
     let one = options.one;
-    if let (Some(set), Some(flags)) = (one.get("ipset"), one.get("ipsetflags")) {
-        let flag = |flag: &str| {
-            if (flag == "src") == turned {
-                "dst"
-            } else {
-                "src"
-            }
-        };
-        let flags: Vec<&str> = flags.split(',').map(flag).collect();
-        let text = format!("-m set --match-set {set} {}", flags.join(","));
-        options.words.push(text);
+    let is_all = matches!(one.kind(), Some(Kind::All | Kind::AllIpv6));
+    match (one.get("ipset"), one.get("ipsetflags")) {
+        (Some(set), Some(flags)) if is_all => {
+            let flag = |flag: &str| {
+                if (flag == "src") == turned {
+                    "dst"
+                } else {
+                    "src"
+                }
+            };
+            let flags: Vec<&str> = flags.split(',').map(flag).collect();
+            let text = format!("-m set --match-set {set} {}", flags.join(","));
+            options.words.push(text);
+        }
+        (Some(_), None) if !is_all => {
+            let place = &one.rule.place;
+            return Err(place.error(
+                "libvirt fails to install ipset without ipsetflags on an element other than <all>",
+            ));
+        }
+        _ => {}
     }
+    Ok(())
 }
 
 /// States and direction that a rule gets.

@@ -268,6 +268,43 @@ fn needs_state(one: &Instance<'_>) -> bool {
         && (one.get("state").is_some() || one.rule.act == Act::Accept)
 }
 
+fn backwards(one: &Instance<'_>) -> Diagnostic {
+    let place = &one.rule.place;
+    place.error("nft refuses a range that runs backwards")
+}
+
+/// What nft refuses of tests of packets, as libvirt writes them.
+fn refused(one: &Instance<'_>, v6: bool) -> Result<(), Diagnostic> {
+    let fail = |text: &str| Err(one.rule.place.error(text));
+    let addresses = ["srcipaddr", "dstipaddr", "srcipfrom", "dstipfrom"];
+    // A range counts only without an address.
+    let used = |name: &&str| match *name {
+        "srcipfrom" => one.get("srcipaddr").is_none(),
+        "dstipfrom" => one.get("dstipaddr").is_none(),
+        _ => true,
+    };
+    let used: Vec<&str> = addresses.into_iter().filter(used).collect();
+    if used
+        .iter()
+        .chain(&["dscp"])
+        .any(|name| one.is_negated(name))
+    {
+        return fail(
+            "libvirt's nftables backend writes a negated address or dscp so that nft refuses it",
+        );
+    }
+    // What comes of a variable it takes for an IPv4 address.
+    let last = used.iter().filter(|name| one.get(name).is_some());
+    let of_variable = |name: &str| one.is_variable(name);
+    if v6 && last.clone().any(|name| of_variable(name)) {
+        return fail("libvirt's nftables backend takes a variable for an IPv4 address");
+    }
+    if v6 && one.get("dscp").is_some() && last.count() == 0 {
+        return fail("libvirt's nftables backend takes dscp without an address for IPv4's");
+    }
+    Ok(())
+}
+
 fn equal(protocol: &str, field: &str, value: Value, negated: bool) -> Value {
     compare(
         json!({"payload": {"protocol": protocol, "field": field}}),
@@ -396,11 +433,14 @@ impl Tests<'_> {
                 .error(format!("nft refuses `{value}` as an address of {protocol}")));
         };
         let value = match one.get(mask) {
-            None => json!(value),
+            None | Some("128") => json!(value),
+            Some("32") if !v6 => json!(value),
             Some(bits) => {
                 let bits: u32 = bits.parse().unwrap_or(32);
                 let addr = if v6 {
-                    value
+                    let masked =
+                        address::ip6(&value).unwrap_or_default() & address::prefix_mask(bits, 128);
+                    std::net::Ipv6Addr::from(masked).to_string()
                 } else {
                     let masked = network(&value, one.get(mask));
                     masked.split('/').next().unwrap_or_default().to_owned()
@@ -413,17 +453,25 @@ impl Tests<'_> {
         Ok(())
     }
 
-    fn ports(&mut self, protocol: &str, source: bool, low: &str, high: &str) {
+    fn ports(
+        &mut self,
+        protocol: &str,
+        source: bool,
+        low: &str,
+        high: &str,
+    ) -> Result<(), Diagnostic> {
         let one = self.one;
         let Some(first) = one.get(low).and_then(names::number) else {
-            return;
+            return Ok(());
         };
         let value = match one.get(high).and_then(names::number) {
+            Some(last) if last < first => return Err(backwards(one)),
             Some(last) => json!({"range": [first, last]}),
             None => json!(first),
         };
         let field = self.field(source, ["sport", "dport"]);
         self.equal(protocol, field, value, one.is_negated(low));
+        Ok(())
     }
 
     /// `<ip>` and `<ipv6>`.
@@ -435,19 +483,24 @@ impl Tests<'_> {
             ("ip", "protocol")
         };
         let start = self.list.len();
-        // libvirt negates the EtherType where it means to negate the protocol; nft then refuses, for
-        // what follows needs IPv4. Addresses alone carry their own sign.
+        let negated = one.is_negated("protocol");
+        if negated && !v6 {
+            // libvirt negates the EtherType too, so that no frame can pass all tests.
+            self.equal("ether", "type", json!("ip"), true);
+        }
         self.address(family, true, "srcipaddr", "srcipmask")?;
         self.address(family, false, "dstipaddr", "dstipmask")?;
         let protocol = one.number("protocol")?;
-        let name = protocol.map(|number| names::protocol_name(number as u8));
+        let name = protocol.map(|number| match number {
+            0 => "ip".to_owned(),
+            number => names::protocol_name(number as u8),
+        });
         if let Some(name) = &name {
-            let negated = one.is_negated("protocol");
             self.equal(family, protocol_field, json!(name), negated);
         }
-        let transport = name.as_deref().unwrap_or("th").to_owned();
-        self.ports(&transport, true, "srcportstart", "srcportend");
-        self.ports(&transport, false, "dstportstart", "dstportend");
+        let transport = name.filter(|_| !negated).unwrap_or_else(|| "th".into());
+        self.ports(&transport, true, "srcportstart", "srcportend")?;
+        self.ports(&transport, false, "dstportstart", "dstportend")?;
         if v6 {
             self.number("icmpv6", "type", "type", |kind| icmp_type(kind, true))?;
             self.number("icmpv6", "code", "code", |code| json!(code))?;
@@ -570,8 +623,15 @@ impl Tests<'_> {
                 parts.push(Part::new(offset, 48, value, one.is_negated(address)));
             }
         }
+        if parts.iter().any(|part| part.bits == 0) {
+            return Err(one.rule.place.error("nft refuses to compare no bits"));
+        }
         self.raw(parts);
-        self.gratuitous();
+        if one.get("gratuitous") == Some("1") {
+            return Err(one.rule.place.error(
+                "libvirt's nftables backend tests gratuitous in RARP so that nft refuses it",
+            ));
+        }
         Ok(())
     }
 
@@ -642,6 +702,7 @@ impl Tests<'_> {
             }
             let first: u128 = one.number(low)?.unwrap_or_default().into();
             let value = match one.number(high)? {
+                Some(last) if u128::from(last) < first => return Err(backwards(one)),
                 Some(last) => json!({"range": [hex(first), hex(last.into())]}),
                 None => hex(first),
             };
@@ -658,6 +719,7 @@ impl Tests<'_> {
             return Ok(());
         };
         let family = if kind.is_v6() { "ip6" } else { "ip" };
+        refused(one, kind.is_v6())?;
         let protocol = kind.protocol();
         let is_icmp = matches!(kind, Kind::Icmp | Kind::Icmpv6);
         if is_icmp {
@@ -710,14 +772,15 @@ impl Tests<'_> {
             self.list
                 .push(compare(left, json!({"set": set}), one.is_negated("flags")));
         }
-        if let Some(option) = one.get("option") {
-            let left = json!({"tcp option": {"name": option}});
-            self.list
-                .push(compare(left, json!(true), one.is_negated("option")));
+        if one.get("option").is_some() {
+            return Err(one
+                .rule
+                .place
+                .error("libvirt's nftables backend writes a TCP option so that nft refuses it"));
         }
         // Destination first, as libvirt writes them.
-        self.ports(protocol, false, "dstportstart", "dstportend");
-        self.ports(protocol, true, "srcportstart", "srcportend");
+        self.ports(protocol, false, "dstportstart", "dstportend")?;
+        self.ports(protocol, true, "srcportstart", "srcportend")?;
         if is_icmp {
             let v6 = kind.is_v6();
             let name = if v6 { "icmpv6" } else { "icmp" };
@@ -726,10 +789,7 @@ impl Tests<'_> {
                 self.number(name, "code", "code", |code| json!(code))?;
             }
         }
-        if one.get("ipset").is_some() {
-            let place = &one.rule.place;
-            return Err(place.error("libvirt's nftables backend has no sets of addresses"));
-        }
+        // A set of addresses is complained about, and the rule installed without.
         let counted = one.get("connlimit-above").is_some() && !into;
         if counted && let Some(limit) = one.number("connlimit-above")? {
             self.list
@@ -748,7 +808,13 @@ impl Tests<'_> {
             return self.address(family, source, address, mask);
         }
         if let Some(first) = one.get(from) {
+            let parse = if family == "ip6" {
+                address::ip6
+            } else {
+                address::ip4
+            };
             let value = match one.get(to) {
+                Some(last) if parse(last) < parse(first) => return Err(backwards(one)),
                 Some(last) => json!({"range": [first, last]}),
                 None => json!(first),
             };
