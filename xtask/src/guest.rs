@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 pub(crate) mod cost;
 mod cpio;
 mod faults;
+mod filters;
 pub(crate) mod golden;
 mod initramfs;
 mod kernel;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::side_by_side::{self, Seeds};
-use super::{GuestCommand, faults, run};
+use super::{GuestCommand, faults, filters, run};
 
 const PACKAGE: &str = "pointsman-datapath";
 const EXAMPLE: &str = "differential";
 
 const USAGE: &str = "\
-usage: cargo xtask guest-test [--packets N] [--seeds N] [--first SEED] [--faults 0]
+usage: cargo xtask guest-test [--packets N] [--seeds N] [--first SEED] [--faults 0] [--filters 0]
 
 Loads the programs in the guest and compares them with the native director: N generated packets
 (default 20000) with room for every connection, and a quarter as many with a full table. The seed
@@ -26,7 +26,9 @@ with Pointsman, and compares what both did. A failing scenario is named after it
 Then builds the faults that need VLANs in bridges or the kernel's IPVS (`pointsman lab fault`), cures
 them and undoes the cures.
 
---packets 0, --seeds 0 and --faults 0 leave a part out.
+Then compares what `nwfilter apply` enforces with the judge of filters, frame by frame.
+
+--packets 0, --seeds 0, --faults 0 and --filters 0 leave a part out.
 ";
 
 /// What is asked for.
@@ -35,6 +37,7 @@ struct Options {
     packets: u32,
     seeds: Seeds,
     faults: bool,
+    filters: bool,
 }
 
 /// The verb `guest-test`.
@@ -67,6 +70,7 @@ fn parse(args: &[String]) -> Result<Options> {
             number: 6,
         },
         faults: true,
+        filters: true,
     };
     let mut args = args.iter();
     while let Some(option) = args.next() {
@@ -86,6 +90,7 @@ fn parse(args: &[String]) -> Result<Options> {
             "--seeds" => options.seeds.number = number()?,
             "--first" => options.seeds.first = number()?,
             "--faults" => options.faults = number()? > 0,
+            "--filters" => options.filters = number()? > 0,
             other => bail!("there is no option `{other}`"),
         }
     }
@@ -101,6 +106,9 @@ fn test(options: Options) -> Result<()> {
     }
     if options.faults {
         faults::build_all()?;
+    }
+    if options.filters {
+        filters::compare()?;
     }
     Ok(())
 }
@@ -171,6 +179,7 @@ mod tests {
         };
         assert_eq!((options.packets, options.seeds), (0, seeds));
         assert!(options.faults && !parse(&words("--faults 0")).unwrap().faults);
+        assert!(options.filters && !parse(&words("--filters 0")).unwrap().filters);
         assert!(parse(&words("--packets")).is_err());
         assert!(parse(&words("--packets 3")).is_err());
         assert!(parse(&words("--seeds few")).is_err());
