@@ -1,5 +1,6 @@
 //! A frame, judged by whatever rules were read.
 
+use pointsman_filter::explain::explain;
 use pointsman_filter::judge::judge;
 use pointsman_filter::model::Ruleset;
 use pointsman_filter::route::{Direction, Host, Port};
@@ -10,7 +11,8 @@ const FRAME: &[u8] = &[
     1, 192, 0, 2, 2, 4, 0, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0,
 ];
 
-/// Judges the frame in both directions; the deciding step has to be one of the path.
+/// Judges the frame in both directions; the deciding step has to be one of the path,
+/// and has words.
 pub fn judged(rules: &Ruleset) {
     let port = Port {
         name: "vnet0",
@@ -29,5 +31,7 @@ pub fn judged(rules: &Ruleset) {
                 .deciding
                 .is_none_or(|at| at < judgement.path.len())
         );
+        let explanation = explain(&judgement, FRAME, rules, &[]);
+        assert!(!explanation.to_string().is_empty());
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::model::{Chain, FilterRule, Origin, Rule, Ruleset, Table};
+use crate::same::same_rule;
 
 /// A difference between a host's rules and those that libvirt makes of a port's filter.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,7 +108,7 @@ fn is_there(table: &Table, chain: &Chain) -> bool {
 }
 
 fn compare(table: &mut Table, own: &Chain, drift: &mut Vec<Drift>) {
-    let title = table.title();
+    let (title, engine) = (table.title(), table.engine);
     let missing = |rule: &Rule| Drift::Missing {
         table: title.clone(),
         chain: own.name.clone(),
@@ -121,8 +122,13 @@ fn compare(table: &mut Table, own: &Chain, drift: &mut Vec<Drift>) {
     let mut taken = vec![false; chain.rules.len()];
     for (at, rule) in own.rules.iter().enumerate() {
         // Usually it is at the same place; chains of the same priority come in any order.
-        let place = same_at(chain, &taken, at, rule)
-            .or_else(|| (0..chain.rules.len()).find_map(|at| same_at(chain, &taken, at, rule)));
+        let is_same = |&at: &usize| {
+            let found = chain.rules.get(at);
+            found.is_some_and(|found| !taken[at] && same_rule(engine, found, rule))
+        };
+        let place = Some(at)
+            .filter(is_same)
+            .or_else(|| (0..chain.rules.len()).find(is_same));
         match place {
             Some(at) => {
                 taken[at] = true;
@@ -150,11 +156,6 @@ fn compare(table: &mut Table, own: &Chain, drift: &mut Vec<Drift>) {
             text: rule.text.clone(),
         });
     }
-}
-
-fn same_at(chain: &Chain, taken: &[bool], at: usize, rule: &Rule) -> Option<usize> {
-    let found = chain.rules.get(at)?;
-    (!taken[at] && found.tests == rule.tests && found.action == rule.action).then_some(at)
 }
 
 fn of_filter(rule: &Rule) -> Option<FilterRule> {

@@ -168,7 +168,12 @@ pub fn explain(
         explanation.reason = step.text.clone();
         return explanation;
     };
-    explanation.owner = owner::owner(table, &chain.name);
+    let made_of = explanation.rule.as_ref().and_then(|rule| {
+        let filter = rule.filter.as_ref()?;
+        let path = rule.by_way_of.iter().map(String::as_str);
+        owner::of_filters(path.chain([filter.filter.as_str()]))
+    });
+    explanation.owner = made_of.or_else(|| owner::owner(table, &chain.name));
     let view = View {
         situation: situation(&frame, table),
         chain,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::model::{Engine, Ruleset, Table};
+use crate::nwfilter::port_of;
 
 /// A program that installs rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,11 +101,8 @@ pub fn owner(table: &Table, chain: &str) -> Option<Owner> {
 
 /// Who installed a chain, by its name and its table's.
 pub fn of_names(engine: Engine, table: &str, chain: &str) -> Option<Owner> {
-    if table.starts_with("pointsman") || chain.starts_with("pointsman") {
-        return Some(
-            Owner::new(Program::Pointsman, "a filter of a guest's port")
-                .by("pointsman nwfilter list"),
-        );
+    if let Some(port) = port_of(table).filter(|_| engine == Engine::Nftables) {
+        return Some(ours(&port, chain));
     }
     if engine == Engine::Nftables {
         match table {
@@ -139,6 +137,40 @@ pub fn ports(rules: &Ruleset) -> Vec<String> {
         }
     }
     ports
+}
+
+/// Chains of a port's table of ours, which have libvirt's names.
+fn ours(port: &str, chain: &str) -> Owner {
+    let owner = nwfilter(chain).unwrap_or_else(|| {
+        let part = format!("the way to the chains of port {port}");
+        Owner::new(Program::Nwfilter, part)
+    });
+    Owner {
+        program: Program::Pointsman,
+        port: Some(port.to_owned()),
+        knob: Some(format!("pointsman nwfilter list --port {port}")),
+        ..owner
+    }
+}
+
+/// nova, if a rule was made of one of its filters: `filters` are those by way of which the rule is at the
+/// port, and the rule's own.
+pub fn of_filters<'f>(filters: impl IntoIterator<Item = &'f str>) -> Option<Owner> {
+    let of_nova: Vec<&str> = filters
+        .into_iter()
+        .filter(|name| name.starts_with("nova-"))
+        .collect();
+    let part = format!("filter {}", of_nova.last()?);
+    let owner = Owner::new(Program::Nova, part);
+    let instance = of_nova
+        .iter()
+        .find(|name| name.starts_with("nova-instance-"));
+    Some(match instance {
+        Some(name) => owner.by(format!(
+            "the parameters in the filter {name}, which nova writes anew at hard reboot and migration"
+        )),
+        None => owner,
+    })
 }
 
 /// How libvirt's own filters name their chains.
@@ -509,7 +541,13 @@ mod tests {
                 "vnet0",
             ),
             ("libvirt_nwfilter_inet", "prerouting", Program::Nwfilter, ""),
-            ("pointsman_vnet0", "I-vnet0-mac", Program::Pointsman, ""),
+            (
+                "pointsman_vnet0",
+                "I-vnet0-mac",
+                Program::Pointsman,
+                "vnet0",
+            ),
+            ("pointsman_br/2dx", "prerouting", Program::Pointsman, "br-x"),
             ("firewalld", "filter_INPUT", Program::Firewalld, ""),
         ] {
             assert_eq!(
@@ -518,6 +556,24 @@ mod tests {
                 "{table} {chain}"
             );
         }
+    }
+
+    #[test]
+    fn filters_of_nova_are_novas() {
+        let path = [
+            "nova-instance-instance-0f-fa163e5801ac",
+            "nova-base",
+            "no-ip-spoofing",
+        ];
+        let owner = of_filters(path).unwrap();
+        assert_eq!(owner.to_string(), "OpenStack nova: filter nova-base");
+        assert!(
+            owner
+                .knob
+                .unwrap()
+                .contains("nova-instance-instance-0f-fa163e5801ac")
+        );
+        assert_eq!(of_filters(["clean-traffic", "no-ip-spoofing"]), None);
     }
 
     #[test]

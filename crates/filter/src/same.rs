@@ -55,7 +55,8 @@ fn chains(one: &Table, other: &Table) -> Result<(), String> {
     Ok(())
 }
 
-fn same_rule(engine: Engine, one: &Rule, other: &Rule) -> bool {
+/// Whether two rules of a dialect are the same.
+pub(crate) fn same_rule(engine: Engine, one: &Rule, other: &Rule) -> bool {
     if engine == Engine::Nftables {
         return one.effects == other.effects
             && same_action(&one.action, &other.action)

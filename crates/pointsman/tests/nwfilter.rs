@@ -352,6 +352,19 @@ fn libvirts_own_filters_do_what_the_field_reports() {
     assert_eq!(six.code, 1);
     // clean-traffic knows IPv4 and ARP only.
     six.has("dropped by `libvirt-I-vnet7`, rule 9");
+    // The router's MAC is the parameter's.
+    let gateway = "<filterref filter='clean-traffic-gateway'>\
+                   <parameter name='GATEWAY_MAC' value='84:78:ac:27:6c:41'/>";
+    let plain = fs::read_to_string(&domain).unwrap();
+    fs::write(
+        &domain,
+        plain.replace("<filterref filter='clean-traffic'>", gateway),
+    )
+    .unwrap();
+    let by_gateway = said(&format!("{DIRECTOR} --json"));
+    assert_eq!(by_gateway.verdicts("client-open-in"), ["pass"]);
+    assert_eq!(by_gateway.verdicts("check-answer-in"), ["drop"]);
+    fs::write(&domain, plain).unwrap();
     let json = said(&format!("{DIRECTOR} --json")).json();
     assert_eq!(json["works"], false);
     assert_eq!(
@@ -371,6 +384,57 @@ fn builtin_filters() -> Option<PathBuf> {
         .flat_map(|root| ["usr/share", "etc"].map(|part| Path::new(root).join(part)))
         .map(|folder| folder.join("libvirt/nwfilter"))
         .find(|folder| folder.join("clean-traffic.xml").is_file())
+}
+
+#[test]
+fn novas_instance_filters_are_novas() {
+    let files = Files::new();
+    // The parameters are inside, as nova writes them; the guest refers to the filter without any.
+    files.write(
+        "filters/nova-instance.xml",
+        "<filter name='nova-instance-instance-0f-02000073b653c8'>\
+         <filterref filter='nova-base'><parameter name='IP' value='192.0.2.200'/></filterref>\
+         </filter>",
+    );
+    files.write(
+        "filters/nova-base.xml",
+        "<filter name='nova-base'><filterref filter='pin-mac'/><filterref filter='pin-ip'/>\
+         <filterref filter='pin-arp'/></filter>",
+    );
+    files.domain("nova-instance-instance-0f-02000073b653c8", &[]);
+    let said = files.check("--role vrrp --vip 192.0.2.208:80");
+    assert_eq!(said.code, 1, "{}", said.err);
+    said.has("a connection of the guest's own, from 192.0.2.200")
+        .has("filter pin-arp (by way of nova-instance-instance-0f-02000073b653c8, nova-base)")
+        .has("ARP sender address 192.0.2.208 is not IP=192.0.2.200")
+        .has("the parameters in the filter nova-instance-instance-0f-02000073b653c8, which nova");
+    let json = files
+        .check("--role vrrp --vip 192.0.2.208:80 --json")
+        .json();
+    assert_eq!(json["causes"][0]["owner"]["program"], "OpenStack nova");
+}
+
+#[test]
+fn where_libvirts_backends_differ_is_said() {
+    let files = Files::new();
+    // ebtables accepts at the end of a chain, nftables goes on with the next one.
+    files.write(
+        "filters/loose.xml",
+        "<filter name='loose'><filterref filter='dns'/><filterref filter='pin-ip'/></filter>",
+    );
+    files.write(
+        "filters/dns.xml",
+        "<filter name='dns' chain='ipv4' priority='-720'>\
+         <rule action='accept' direction='out'><ip protocol='udp' dstportstart='53'/></rule></filter>",
+    );
+    files.domain("loose", &["192.0.2.200"]);
+    let both = files.check(DIRECTOR);
+    assert_eq!(both.code, 0, "{}", both.out);
+    both.has("libvirt's nftables backend (--backend nftables) says drop: SYN of client");
+    assert_eq!(
+        files.check(&format!("{DIRECTOR} --backend nftables")).code,
+        1
+    );
 }
 
 #[test]

@@ -212,6 +212,12 @@ impl Subject {
     fn binding(&self) -> Option<&Binding> {
         Some(&self.guest.as_ref()?.binding)
     }
+
+    /// The router's MAC, if the guest's filter says (`clean-traffic-gateway`).
+    fn gateway_mac(&self) -> Option<Mac> {
+        let parameters = &self.binding()?.filter.parameters;
+        parameters.get("GATEWAY_MAC")?.first()?.parse().ok()
+    }
 }
 
 /// The guest of the XML, if that was given.
@@ -262,6 +268,32 @@ fn named(flags: &CheckFlags, rules: &mut Ruleset, guest: &Guest) -> Result<Vec<S
     Ok(drift.iter().map(ToString::to_string).collect())
 }
 
+/// What libvirt's other backend does otherwise with the same filter.
+fn otherwise(subject: &Subject, port: Port<'_>, findings: &[Finding]) -> Result<Vec<String>> {
+    let Some(guest) = &subject.guest else {
+        return Ok(Vec::new());
+    };
+    let other = match guest.compile(Some(Backend::Nftables)) {
+        Ok(compiled) => compiled.ruleset,
+        Err(error) => {
+            return Ok(vec![format!(
+                "libvirt's nftables backend refuses this: {error:#}"
+            )]);
+        }
+    };
+    let mut notes = Vec::new();
+    for finding in findings {
+        let judgement = finding.kind.judge(port, &other, &subject.host)?;
+        if judgement.verdict != finding.explanation.verdict {
+            notes.push(format!(
+                "libvirt's nftables backend (--backend nftables) says {}: {}",
+                judgement.verdict, finding.kind.words
+            ));
+        }
+    }
+    Ok(notes)
+}
+
 /// Whether any rule is about a port.
 fn names(rules: &Ruleset, port: &str) -> bool {
     let is_about = |text: &str| {
@@ -279,6 +311,8 @@ fn names(rules: &Ruleset, port: &str) -> bool {
 /// What was asked, and the answer.
 struct Report<'a> {
     subject: &'a Subject,
+    /// What people should know about the answer.
+    notes: Vec<String>,
     scene: Scene,
     vips: Vec<String>,
     findings: Vec<Finding>,
@@ -287,7 +321,9 @@ struct Report<'a> {
 impl<'a> Report<'a> {
     fn new(flags: &CheckFlags, subject: &'a Subject) -> Result<Self> {
         let pins = Pins::of(&subject.rules, &subject.port);
-        let scene = flags.scene.scene(subject.mac, &pins.addresses);
+        let mut known = flags.scene.known(subject.mac, &pins.addresses);
+        known.gateway_mac = known.gateway_mac.or_else(|| subject.gateway_mac());
+        let scene = Scene::new(&known);
         let filters: Vec<Reached<'_>> = subject
             .guest
             .as_ref()
@@ -306,8 +342,13 @@ impl<'a> Report<'a> {
             let explanation = explain(&judgement, &kind.frame, &subject.rules, &filters);
             findings.push(Finding { kind, explanation });
         }
+        let mut notes = subject.notes.clone();
+        if flags.source.backend.is_none() && flags.rules.is_empty() && !flags.live {
+            notes.extend(otherwise(subject, port, &findings)?);
+        }
         Ok(Self {
             subject,
+            notes,
             scene,
             vips: flags.scene.vips().map(|vip| vip.to_string()).collect(),
             findings,

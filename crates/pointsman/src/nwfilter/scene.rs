@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use clap::{Args, ValueEnum};
-use pointsman_filter::catalogue::{self, Known, RealServer, Scene, Vip};
+use pointsman_filter::catalogue::{self, Known, RealServer, Vip};
 use pointsman_wire::Mac;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -103,13 +103,8 @@ impl SceneFlags {
         })
     }
 
-    /// The scene around a guest with this link-layer address; addresses that its filter pins are its
-    /// own unless others are told.
-    pub(crate) fn scene(&self, mac: Mac, pinned: &[IpAddr]) -> Scene {
-        Scene::new(&self.known(mac, pinned))
-    }
-
-    /// What is known of that scene.
+    /// What is known of the scene around a guest with this link-layer address; addresses that its
+    /// filter pins are its own unless others are told.
     pub(crate) fn known(&self, mac: Mac, pinned: &[IpAddr]) -> Known {
         Known {
             roles: self.roles.iter().map(|&role| role.into()).collect(),

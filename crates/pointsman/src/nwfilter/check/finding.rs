@@ -89,7 +89,13 @@ fn words(finding: &Finding) -> String {
         .number
         .map_or_else(|| "its end".into(), |number| format!("rule {number}"));
     match (finding.is_dropped(), explanation.pins) {
-        (true, Some(pinned)) => format!("{} pinned by `{}`", pinned.name(), rule.chain),
+        (true, Some(pinned)) => {
+            let how = match finding.kind.direction {
+                Direction::Out | Direction::ToHost => "pinned",
+                Direction::In | Direction::FromHost => "of others limited",
+            };
+            format!("{} {how} by `{}`", pinned.name(), rule.chain)
+        }
         (true, None) => format!("dropped by `{}`, {number}", rule.chain),
         (false, _) => format!("not to be told behind `{}`, {number}", rule.chain),
     }

@@ -36,7 +36,7 @@ pub(super) fn report(report: &Report<'_>) -> Value {
         "method": report.scene.method.name(),
         "vips": report.vips,
         "assumed": report.scene.assumed,
-        "notes": subject.notes,
+        "notes": report.notes,
         "works": !report.is_lacking(),
         "causes": causes,
         "frames": report.findings.iter().map(finding).collect::<Vec<_>>(),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use pointsman_filter::catalogue::{Need, Part};
 use pointsman_filter::explain::Deciding;
 use pointsman_filter::judge::Verdict;
+use pointsman_filter::owner::Program;
 
 use super::Report;
 use super::finding::{Cause, Finding, causes};
@@ -57,7 +58,7 @@ fn head(text: &mut String, report: &Report<'_>) {
     if !report.scene.assumed.is_empty() {
         let _ = writeln!(text, "assumed: {}", report.scene.assumed.join("; "));
     }
-    for note in &subject.notes {
+    for note in &report.notes {
         let _ = writeln!(text, "note: {note}");
     }
 }
@@ -153,24 +154,22 @@ fn print_cause(text: &mut String, report: &Report<'_>, cause: &Cause<'_>) {
         report.subject.binding(),
     ) {
         let _ = writeln!(text, "    {origin}");
-        let nova = rule
-            .and_then(|rule| rule.by_way_of.first())
-            .filter(|name| name.starts_with("nova-instance-"));
-        let _ = match nova {
-            Some(name) => writeln!(
-                text,
-                "    changed by: the parameters in the filter {name}, which nova writes anew at hard \
-                 reboot and migration"
-            ),
-            None if explanation.pins.is_none() => writeln!(
-                text,
-                "    changed by: the filter, {}",
-                rule.and_then(|rule| rule.place.as_deref()).unwrap_or("?")
-            ),
-            None => writeln!(
+        let of_nova = explanation
+            .owner
+            .as_ref()
+            .filter(|owner| owner.program == Program::Nova)
+            .and_then(|owner| owner.knob.as_deref());
+        let _ = match (of_nova, explanation.pins) {
+            (Some(knob), _) => writeln!(text, "    changed by: {knob}"),
+            (None, Some(_)) => writeln!(
                 text,
                 "    changed by: the parameters of <filterref filter='{}'>, {}",
                 binding.filter.filter, binding.filter.place
+            ),
+            (None, None) => writeln!(
+                text,
+                "    changed by: the filter, {}",
+                rule.and_then(|rule| rule.place.as_deref()).unwrap_or("?")
             ),
         };
     } else if let Some(owner) = &explanation.owner {
