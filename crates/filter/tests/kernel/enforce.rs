@@ -96,7 +96,9 @@ const OWN: &[(&str, &str)] = &[
          <rule action='accept' direction='out'><udp/></rule>\
          <rule action='accept' direction='out'><icmp type='8'/></rule>\
          <rule action='accept' direction='in'><icmp state='ESTABLISHED'/></rule>\
-         <rule action='drop' direction='inout' priority='1000'><all/></rule>",
+         <rule action='accept' direction='in'><tcp-ipv6 dstportstart='80'/></rule>\
+         <rule action='drop' direction='inout' priority='1000'><all/></rule>\
+         <rule action='drop' direction='inout' priority='1000'><all-ipv6/></rule>",
     ),
 ];
 
@@ -254,7 +256,8 @@ fn checksum(start: u32, bytes: &[u8]) -> u16 {
     !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-fn ports(from: &Side, to: &Side, protocol: u8, ports: [u16; 2], flags: u8, number: u16) -> Vec<u8> {
+/// A transport header with its checksum; `pseudo` is what it counts besides.
+fn transport(protocol: u8, ports: [u16; 2], flags: u8, pseudo: &[u8]) -> Vec<u8> {
     let mut bytes = ports.map(u16::to_be_bytes).concat();
     let at = if protocol == 6 {
         bytes.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
@@ -264,11 +267,31 @@ fn ports(from: &Side, to: &Side, protocol: u8, ports: [u16; 2], flags: u8, numbe
         6
     };
     bytes.resize(30, 0);
-    let pseudo: Vec<u8> = [&from.address[..], &to.address[..], &[0, protocol, 0, 30]].concat();
+    let pseudo = [pseudo, &[0, protocol, 0, 30]].concat();
     let start = u32::from(!checksum(0, &pseudo));
     let sum = checksum(start, &bytes);
     bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+fn ports(from: &Side, to: &Side, protocol: u8, ports: [u16; 2], flags: u8, number: u16) -> Vec<u8> {
+    let pseudo = [from.address, to.address].concat();
+    let bytes = transport(protocol, ports, flags, &pseudo);
     ip4(from, to, protocol, &bytes, number)
+}
+
+/// TCP over IPv6.
+fn tcp6(from: &Side, to: &Side, ports: [u16; 2], flags: u8, number: u16) -> Vec<u8> {
+    let address = |side: &Side| [&[0xfd; 12][..], &side.address].concat();
+    let addresses = [address(from), address(to)].concat();
+    let bytes = transport(6, ports, flags, &addresses);
+    let mut frame = [&to.mac[..], &from.mac[..], &[0x86, 0xdd, 0x60, 0]].concat();
+    // The number is the flow label.
+    frame.extend(number.to_be_bytes());
+    frame.extend([0, bytes.len() as u8, 6, 64]);
+    frame.extend(addresses);
+    frame.extend(bytes);
+    frame
 }
 
 fn echo(from: &Side, to: &Side, kind: u8, id: u16, number: u16) -> Vec<u8> {
@@ -307,6 +330,9 @@ fn states_of_connections_are_enforced_where_the_bridge_tracks_them() {
     }
 }
 
+/// Stands for TCP over IPv6.
+const TCP6: u8 = 106;
+
 /// Compares frames of conversations with the judge, who is told of the connections before.
 fn converse(tracking: Tracking, by_ip: bool) {
     let library = own_library();
@@ -315,7 +341,7 @@ fn converse(tracking: Tracking, by_ip: bool) {
         bridge.call_inet("1");
     }
     let enforced = enforce(&library, &binding("own-states", &[]), "p0", tracking).unwrap();
-    assert!(enforced.tracked[0].is_some());
+    assert!(enforced.tracked.iter().all(Option::is_some));
     bridge.load(&enforced);
     let listed = bridge.listed();
     let (syn, syn_ack, ack) = (2, 0x12, 0x10);
@@ -330,13 +356,14 @@ fn converse(tracking: Tracking, by_ip: bool) {
         };
         let frame = match protocol {
             1 => echo(from, to, flags, own, number),
+            TCP6 => tcp6(from, to, pair, flags, number),
             _ => ports(from, to, protocol, pair, flags, number),
         };
         frames.push((direction, frame));
     };
     // Step by step for all clients: what goes the same way is sent together.
     type Step = (Direction, u8, fn(u16) -> (u16, u16), u8);
-    let steps: [Step; 14] = [
+    let steps: [Step; 19] = [
         // A connection to a port that is open, and one to another.
         (into, 6, |client| (80, 2000 + client), syn),
         (out, 6, |client| (80, 2000 + client), syn_ack),
@@ -355,6 +382,12 @@ fn converse(tracking: Tracking, by_ip: bool) {
         (into, 1, |client| (100 + client, 0), 0),
         (into, 1, |client| (200 + client, 0), 8),
         (into, 1, |client| (300 + client, 0), 0),
+        // The same by IPv6.
+        (into, TCP6, |client| (80, 2000 + client), syn),
+        (out, TCP6, |client| (80, 2000 + client), syn_ack),
+        (out, TCP6, |client| (80, 6000 + client), syn_ack),
+        (into, TCP6, |client| (80, 2000 + client), ack),
+        (into, TCP6, |client| (81, 2000 + client), syn),
     ];
     for (direction, protocol, ports, flags) in steps {
         for client in 0..40 {
@@ -396,5 +429,5 @@ fn converse(tracking: Tracking, by_ip: bool) {
             drops += 1;
         }
     }
-    assert_eq!((passes, drops), (40 * 8, 40 * 6));
+    assert_eq!((passes, drops), (40 * 11, 40 * 8));
 }
