@@ -387,6 +387,49 @@ fn builtin_filters() -> Option<PathBuf> {
 }
 
 #[test]
+fn causes_have_the_doctors_names() {
+    let files = Files::new();
+    let faults = |arguments: &str| -> Vec<String> {
+        let said = files.check(&format!("{arguments} --vip 192.0.2.208:80 --json"));
+        let report = said.json();
+        let causes = report["causes"].as_array().unwrap().iter();
+        let mut faults: Vec<String> = causes
+            .flat_map(|cause| cause["faults"].as_array().unwrap())
+            .map(|fault| fault.as_str().unwrap().to_owned())
+            .collect();
+        faults.sort();
+        faults
+    };
+    let (dr, nat) = (
+        "--role director --method dr",
+        "--role director --method nat",
+    );
+    let all = ["HOST_ARP_SPOOF", "HOST_IP_SPOOF_DIR", "HOST_IP_SPOOF_VIP"];
+    assert_eq!(faults(dr), all);
+    assert_eq!(faults(nat), all);
+    assert_eq!(faults("--role realserver"), ["HOST_IP_SPOOF_RS"]);
+    assert_eq!(
+        faults("--role vrrp --vmac"),
+        ["HOST_IP_SPOOF_VIP", "HOST_MAC_SPOOF"]
+    );
+    let said = check(&[
+        "--rules",
+        &listing("openstack.txt"),
+        "--port",
+        "tap0678bf1d-41",
+        "--bridge",
+        "brq3eefcd79-07",
+        "--role",
+        "realserver",
+        "--method",
+        "nat",
+        "--vip",
+        "10.16.0.200:80",
+    ]);
+    said.has("(SG_INGRESS)");
+}
+
+#[test]
 fn novas_instance_filters_are_novas() {
     let files = Files::new();
     // The parameters are inside, as nova writes them; the guest refers to the filter without any.

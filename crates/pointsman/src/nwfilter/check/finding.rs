@@ -1,9 +1,11 @@
 //! A frame of the catalogue with what becomes of it, and groups of those with the same cause.
 
 use pointsman_filter::catalogue::{Kind, Need, Part};
-use pointsman_filter::explain::Explanation;
+use pointsman_filter::explain::{Explanation, Pinned};
 use pointsman_filter::judge::Verdict;
+use pointsman_filter::owner::Program;
 use pointsman_filter::route::Direction;
+use pointsman_path::catalogue::Code;
 
 /// A frame and what becomes of it.
 pub(super) struct Finding {
@@ -30,6 +32,38 @@ impl Finding {
         self.explanation.verdict == Verdict::Drop
     }
 
+    /// What the doctor calls it.
+    pub(super) fn fault(&self) -> Option<Code> {
+        if !self.is_dropped() {
+            return None;
+        }
+        let rule = self.explanation.rule.as_ref()?;
+        let owner = self.explanation.owner.as_ref();
+        let program = owner.map(|owner| owner.program);
+        let id = self.kind.id;
+        if rule.text.contains("INVALID") || rule.text.contains("ct state invalid") {
+            return Some(Code::StatefulDirector);
+        }
+        Some(match (self.explanation.pins, program) {
+            (Some(_), Some(Program::Neutron)) => Code::NeutronPortSecurity,
+            (_, Some(Program::Cni | Program::Calico)) => Code::CniEbtables,
+            (Some(Pinned::Arp), _) => Code::HostArpSpoof,
+            (Some(Pinned::Mac | Pinned::ArpMac), _) if self.direction() == "out" => {
+                Code::HostMacSpoof
+            }
+            (Some(Pinned::Source), _) if id.starts_with("forward-") => Code::HostIpSpoofDirector,
+            (Some(Pinned::Source), _) if id == "server-reply-out" => Code::HostIpSpoofServer,
+            (Some(Pinned::Source), _)
+                if matches!(id, "reply-out" | "too-big-out" | "unreachable-out") =>
+            {
+                Code::HostIpSpoofVip
+            }
+            (None, _) if rule.chain.ends_with("sg-fallback") => Code::SecurityGroupIngress,
+            (None, _) if id.starts_with("advert-") => Code::VrrpSplit,
+            _ => return None,
+        })
+    }
+
     pub(super) fn direction(&self) -> &'static str {
         match self.kind.direction {
             Direction::In | Direction::FromHost => "in",
@@ -48,6 +82,8 @@ pub(super) struct Cause<'f> {
     pub(super) must: usize,
     /// How many more should pass.
     pub(super) should: usize,
+    /// What the doctor calls it.
+    pub(super) faults: Vec<Code>,
 }
 
 /// Causes in the order of what they keep from passing that must.
@@ -63,17 +99,26 @@ pub(super) fn causes(findings: &[Finding]) -> Vec<Cause<'_>> {
             Need::Free | Need::MustNot => continue,
         };
         let words = words(finding);
-        match causes.iter_mut().find(|cause| cause.words == words) {
-            Some(cause) => {
-                cause.must += must;
-                cause.should += should;
+        let at = match causes.iter().position(|cause| cause.words == words) {
+            Some(at) => at,
+            None => {
+                causes.push(Cause {
+                    words,
+                    example: finding,
+                    must: 0,
+                    should: 0,
+                    faults: Vec::new(),
+                });
+                causes.len() - 1
             }
-            None => causes.push(Cause {
-                words,
-                example: finding,
-                must,
-                should,
-            }),
+        };
+        let cause = &mut causes[at];
+        cause.must += must;
+        cause.should += should;
+        if let Some(fault) = finding.fault()
+            && !cause.faults.contains(&fault)
+        {
+            cause.faults.push(fault);
         }
     }
     causes.sort_by_key(|cause| std::cmp::Reverse((cause.must, cause.should)));

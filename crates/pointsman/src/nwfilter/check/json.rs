@@ -21,6 +21,7 @@ pub(super) fn report(report: &Report<'_>) -> Value {
                 "cause": cause.words,
                 "must": cause.must,
                 "should": cause.should,
+                "faults": cause.faults.iter().map(|fault| fault.name()).collect::<Vec<_>>(),
                 "reason": cause.example.explanation.reason,
                 "rule": cause.example.explanation.rule.as_ref().map(rule),
                 "owner": cause.example.explanation.owner.as_ref().map(owner),

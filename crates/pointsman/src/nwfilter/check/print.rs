@@ -145,7 +145,12 @@ fn print_cause(text: &mut String, report: &Report<'_>, cause: &Cause<'_>) {
         (must, 0) => format!("{must} that must pass"),
         (must, should) => format!("{must} that must pass, {should} that should"),
     };
-    let _ = writeln!(text, "  {}: {what}", cause.words);
+    let faults: Vec<&str> = cause.faults.iter().map(|fault| fault.name()).collect();
+    let faults = match faults.as_slice() {
+        [] => String::new(),
+        faults => format!(" ({})", faults.join(", ")),
+    };
+    let _ = writeln!(text, "  {}: {what}{faults}", cause.words);
     let explanation = &cause.example.explanation;
     let _ = writeln!(text, "    {}", explanation.reason);
     let rule = explanation.rule.as_ref();
