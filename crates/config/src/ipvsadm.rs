@@ -7,7 +7,7 @@ pub mod arguments;
 pub mod endpoint;
 pub mod flags;
 pub mod listing;
-mod number;
+pub(crate) mod number;
 mod order;
 pub mod resolve;
 pub mod save;

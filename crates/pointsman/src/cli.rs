@@ -5,7 +5,10 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pointsman_datapath::{HookChoice, Options};
 
-use crate::{collect::CollectFlags, mark::MarkVerb, nwfilter::NwfilterVerb, setting::SettingFlags};
+use crate::{
+    collect::CollectFlags, config::ConfigVerb, mark::MarkVerb, nwfilter::NwfilterVerb,
+    setting::SettingFlags,
+};
 
 /// A layer-4 load balancer for virtualised networks.
 #[derive(Debug, Parser)]
@@ -74,6 +77,12 @@ pub(crate) enum Verb {
         /// What to do
         #[command(subcommand)]
         verb: NwfilterVerb,
+    },
+    /// Check configuration files of other programs: keepalived.conf
+    Config {
+        /// What to do
+        #[command(subcommand)]
+        verb: ConfigVerb,
     },
     /// Show how the daemon is
     Status {

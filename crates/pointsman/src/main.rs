@@ -4,6 +4,7 @@
 
 mod cli;
 mod collect;
+mod config;
 mod ipvsadm;
 mod mark;
 mod names;
@@ -72,6 +73,7 @@ fn obey(cli: Cli) -> Result<ExitCode> {
         Verb::Setting { words, json } => return setting::obey(&socket, &words, json),
         Verb::Mark { verb } => return mark::run(&socket, verb),
         Verb::Nwfilter { verb } => return Ok(nwfilter::run(verb)),
+        Verb::Config { verb } => return config::run(verb),
         Verb::Status { json } => report::status(&socket, json)?,
         Verb::Top { delay, once } => return top::run(&socket, delay, once),
         Verb::Verdicts { json } => report::verdicts(&socket, json)?,

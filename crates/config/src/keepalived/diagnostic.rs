@@ -20,9 +20,13 @@ pub struct Diagnostic {
 /// How bad something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// It can be meant so.
+    /// It is accepted and changes nothing.
+    Note,
+    /// It can be meant so, and is seldom meant so.
     Warning,
-    /// It can't.
+    /// Pointsman does not do it.
+    Unsupported,
+    /// It is wrong: keepalived's own test of the configuration (`keepalived -t`) says so too.
     Error,
 }
 
@@ -35,10 +39,24 @@ impl fmt::Display for Diagnostic {
             column,
             text,
         } = self;
-        let severity = match severity {
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
         write!(f, "{file}:{line}:{column}: {severity}: {text}")
+    }
+}
+
+impl Severity {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Unsupported => "unsupported",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }

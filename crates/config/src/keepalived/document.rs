@@ -32,7 +32,7 @@ pub struct Word {
 }
 
 /// A place in a configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Position in [`Document::files`].
     pub file: u32,

@@ -1,0 +1,176 @@
+//! Virtual routers and their groups.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Announce, Command, Places, Weight};
+
+/// `vrrp_instance`: one virtual router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// Where its keywords stand.
+    pub places: Places,
+    /// True when it begins as master, which only hurries it; `state`.
+    pub begins_as_master: bool,
+    /// The interface; none where unicast needs none.
+    pub interface: Option<String>,
+    /// Virtual router id, 1 to 255; 0 if none was written.
+    pub vrid: u8,
+    /// Priority, 1 to 255.
+    pub priority: u8,
+    /// Time between advertisements.
+    pub interval: Duration,
+    /// Version of the protocol, 2 or 3.
+    pub version: u8,
+    /// Addresses that are advertised.
+    pub addresses: Vec<VirtualAddress>,
+    /// Addresses that are not, and come and go all the same.
+    pub excluded: Vec<VirtualAddress>,
+    /// How advertisements are authenticated.
+    pub authentication: Option<Authentication>,
+    /// True when it takes over from lower priorities.
+    pub preempt: bool,
+    /// For how long it lets them be.
+    pub preempt_delay: Duration,
+    /// Announcements.
+    pub announce: Announce,
+    /// Intervals of silence until the master is down.
+    pub down_adverts: u8,
+    /// `lower_prio_no_advert`.
+    pub lower_no_advert: bool,
+    /// `higher_prio_send_advert`.
+    pub higher_send_advert: bool,
+    /// `skip_check_adv_addr`.
+    pub skip_check: bool,
+    /// `strict_mode`.
+    pub strict: bool,
+    /// Source of advertisements; none is the interface's first address.
+    pub source: Option<IpAddr>,
+    /// True when it is in fault without that source.
+    pub track_source: bool,
+    /// Group of advertisements, where there are no peers; none is the global one of its family.
+    pub group: Option<IpAddr>,
+    /// Peers; none is multicast.
+    pub peers: Vec<Peer>,
+    /// Hop limit of unicast advertisements, if it is set.
+    pub unicast_ttl: Option<u8>,
+    /// True when only peers are believed.
+    pub only_peers: bool,
+    /// True when it is in fault, not multicast, without peers.
+    pub fault_without_peer: bool,
+    /// False when its interface may be down.
+    pub track_primary: bool,
+    /// What it tracks.
+    pub tracked: Vec<Track>,
+    /// Whom it tells.
+    pub notify: Notify,
+}
+
+/// `vrrp_sync_group`: virtual routers that are master together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncGroup {
+    /// Its name.
+    pub name: String,
+    /// Where its keywords stand.
+    pub places: Places,
+    /// Names of its virtual routers.
+    pub members: Vec<String>,
+    /// What it tracks.
+    pub tracked: Vec<Track>,
+    /// Whom it tells.
+    pub notify: Notify,
+    /// `sync_group_tracking_weight`.
+    pub tracking_weight: bool,
+}
+
+/// An address that comes and goes with the master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its prefix: 32 or 128 where none is written.
+    pub prefix: u8,
+    /// Its interface; none is the instance's.
+    pub device: Option<String>,
+    /// Broadcast address: an address, `+` or `-`.
+    pub broadcast: Option<String>,
+    /// Scope: a name or a number.
+    pub scope: Option<String>,
+    /// Label.
+    pub label: Option<String>,
+    /// Address of the other end.
+    pub peer: Option<String>,
+    /// Further flags, as written: `home`, `-nodad`, `no_track`, ...
+    pub flags: Vec<String>,
+    /// Where it stands.
+    pub places: Places,
+}
+
+/// How advertisements are authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authentication {
+    /// A password, padded with zeros.
+    Password([u8; 8]),
+    /// An IPsec header, with such a password as its key.
+    Header([u8; 8]),
+}
+
+/// A unicast peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Least hop limit that is accepted.
+    pub least_ttl: u8,
+    /// Greatest hop limit that is accepted.
+    pub most_ttl: u8,
+}
+
+/// Something tracked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Track {
+    /// What it is.
+    pub kind: Tracked,
+    /// Its name.
+    pub name: String,
+    /// What it weighs.
+    pub weight: Weight,
+    /// Where it stands.
+    pub places: Places,
+}
+
+/// What can be tracked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tracked {
+    /// An interface.
+    Interface,
+    /// A [`TrackScript`](super::TrackScript).
+    Script,
+    /// A [`TrackFile`](super::TrackFile).
+    File,
+    /// A [`TrackProcess`](super::TrackProcess).
+    Process,
+}
+
+/// Commands that are run when something happens.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Notify {
+    /// `notify_master`.
+    pub master: Option<Command>,
+    /// `notify_backup`.
+    pub backup: Option<Command>,
+    /// `notify_fault`.
+    pub fault: Option<Command>,
+    /// `notify_stop`.
+    pub stop: Option<Command>,
+    /// `notify_deleted`, perhaps without a command.
+    pub deleted: Option<Option<Command>>,
+    /// `notify_master_rx_lower_pri`.
+    pub lower: Option<Command>,
+    /// `notify`.
+    pub any: Option<Command>,
+    /// `notify_priority_changes`.
+    pub priority: bool,
+}

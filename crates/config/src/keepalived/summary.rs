@@ -1,0 +1,83 @@
+//! What would run, in a few lines.
+
+use super::derivation::Derived;
+use super::model::{Configuration, Instance, SyncGroup};
+use crate::ipvsadm::{Numeric, endpoint};
+use pointsman_director::model::{ForwardingMethod, ServiceId};
+
+impl Configuration {
+    /// What would run, one thing a line.
+    pub fn summary(&self) -> Vec<String> {
+        let instances = self.instances.iter().map(instance);
+        let groups = self.sync_groups.iter().map(group);
+        let services = self.virtual_services();
+        let services = services.iter().map(service);
+        instances.chain(groups).chain(services).collect()
+    }
+}
+
+fn instance(instance: &Instance) -> String {
+    let addresses = instance.addresses.iter().chain(&instance.excluded);
+    let addresses: Vec<String> = addresses.map(|a| a.address.to_string()).collect();
+    let peers = match instance.peers.len() {
+        0 => "multicast".to_owned(),
+        1 => "1 peer".to_owned(),
+        n => format!("{n} peers"),
+    };
+    format!(
+        "virtual router {}: id {} on {}, priority {}, version {}, every {} s, {peers}: {}",
+        instance.name,
+        instance.vrid,
+        instance.interface.as_deref().unwrap_or("no interface"),
+        instance.priority,
+        instance.version,
+        instance.interval.as_secs_f64(),
+        addresses.join(" ")
+    )
+}
+
+fn group(group: &SyncGroup) -> String {
+    format!("sync group {}: {}", group.name, group.members.join(" "))
+}
+
+fn service(derived: &Derived<'_>) -> String {
+    let text = |address, port| endpoint::text(address, port, None, None::<&Numeric>);
+    let service = &derived.service;
+    let name = match service.id {
+        ServiceId::Address {
+            protocol,
+            address,
+            port,
+        } => format!("{protocol:?} {}", text(address, port)).to_lowercase(),
+        ServiceId::Mark { mark, ipv6: false } => format!("firewall mark {mark}"),
+        ServiceId::Mark { mark, ipv6: true } => format!("firewall mark {mark} of IPv6"),
+    };
+    let servers: Vec<String> = derived
+        .servers
+        .iter()
+        .zip(&derived.origin.servers)
+        .map(|(server, origin)| {
+            let method = match server.method {
+                ForwardingMethod::Masquerade => "masquerade",
+                ForwardingMethod::Tunnel => "tunnel",
+                ForwardingMethod::Direct => "direct",
+            };
+            let checks = match origin.checkers.len() {
+                0 => "no check".to_owned(),
+                1 => "1 check".to_owned(),
+                n => format!("{n} checks"),
+            };
+            format!(
+                "{} ({method}, weight {}, {checks})",
+                text(server.address, server.port),
+                server.weight
+            )
+        })
+        .collect();
+    format!(
+        "virtual service {name}, {}, quorum {}: {}",
+        service.scheduler,
+        derived.origin.quorum,
+        servers.join(", ")
+    )
+}

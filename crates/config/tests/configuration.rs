@@ -1,0 +1,373 @@
+//! What a keepalived.conf means, and what is said about it.
+
+use std::time::Duration;
+
+use pointsman_config::keepalived::model::{Check, Members, Target};
+use pointsman_config::keepalived::{
+    Configuration, Diagnostic, Environment, Severity, build, configure, keywords,
+};
+use pointsman_director::model::{
+    ForwardingMethod, Protocol, ServiceId, TunnelChecksum, TunnelType,
+};
+use proptest::prelude::*;
+
+struct Nothing;
+
+impl Environment for Nothing {
+    fn include(&mut self, _: &str, _: &str) -> Result<Vec<(String, String)>, String> {
+        Ok(Vec::new())
+    }
+
+    fn variable(&mut self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn random(&mut self, least: u64, _: u64) -> u64 {
+        least
+    }
+}
+
+fn read(text: &str) -> (Configuration, Vec<Diagnostic>) {
+    let (configuration, _, diagnostics) = configure("k.conf", text, "west", &mut Nothing);
+    (configuration, diagnostics)
+}
+
+/// What a text without anything to say about means.
+fn clean(text: &str) -> Configuration {
+    let (configuration, diagnostics) = read(text);
+    assert_eq!(diagnostics, [], "{text}");
+    configuration
+}
+
+/// What is said, `LINE:COLUMN: severity: text` up to its first colon or semicolon and space.
+fn said(text: &str) -> Vec<String> {
+    let (_, diagnostics) = read(text);
+    let short = |d: &Diagnostic| {
+        let text = d.text.split(": ").next().unwrap_or_default();
+        let text = text.split("; ").next().unwrap_or_default();
+        format!("{}:{}: {}: {text}", d.line, d.column, d.severity)
+    };
+    diagnostics.iter().map(short).collect()
+}
+
+fn instance(lines: &str) -> String {
+    format!(
+        "vrrp_instance V {{\n interface eth0\n virtual_router_id 5\n virtual_ipaddress {{\n  10.0.0.1/24\n }}\n{lines}\n}}\n"
+    )
+}
+
+fn service(lines: &str) -> String {
+    format!(
+        "virtual_server 10.0.0.1 80 {{\n lvs_sched rr\n lvs_method NAT\n protocol TCP\n{lines}\n real_server 10.0.0.2 8080 {{\n TCP_CHECK {{\n }}\n }}\n}}\n"
+    )
+}
+
+#[test]
+fn an_instance_has_keepalived_s_defaults() {
+    let configuration = clean(&instance(""));
+    let [one] = &configuration.instances[..] else {
+        panic!("one instance");
+    };
+    assert_eq!((one.vrid, one.priority, one.version), (5, 100, 2));
+    assert_eq!(one.interval, Duration::from_secs(1));
+    assert_eq!(
+        (one.preempt, one.begins_as_master, one.down_adverts),
+        (true, false, 3)
+    );
+    assert_eq!(one.addresses[0].prefix, 24);
+    assert_eq!(one.announce.lower_delay(), Duration::from_secs(5));
+    let (configuration, _) = read(&instance("state MASTER"));
+    assert_eq!(configuration.instances[0].priority, 255);
+    let (configuration, _) = read(&instance("priority 255"));
+    assert!(configuration.instances[0].begins_as_master);
+}
+
+#[test]
+fn what_is_global_holds_for_every_instance_wherever_it_stands() {
+    let text = instance("garp_master_delay 7")
+        + "global_defs {\n vrrp_version 3\n vrrp_garp_master_repeat 2\n vrrp_garp_master_delay 9\n}\n";
+    let one = &clean(&text).instances[0];
+    assert_eq!(one.version, 3);
+    assert_eq!(one.announce.repeat, 2);
+    assert_eq!(one.announce.delay, Duration::from_secs(7));
+}
+
+#[test]
+fn a_service_takes_what_it_does_not_say_from_defaults() {
+    let configuration = clean(&service(" delay_loop 6\n retry 4\n connect_timeout 2.5"));
+    let [service] = &configuration.services[..] else {
+        panic!("one service");
+    };
+    assert_eq!(service.protocol, Protocol::Tcp);
+    assert_eq!((service.quorum, service.hysteresis), (1, 0));
+    let server = &service.servers[0];
+    assert_eq!((server.weight, server.port), (1, 8080));
+    assert_eq!(server.method.method, ForwardingMethod::Masquerade);
+    let checker = &server.checkers[0];
+    assert_eq!(checker.timing.delay_loop, Duration::from_secs(6));
+    assert_eq!(checker.timing.warmup, Duration::from_secs(6));
+    assert_eq!(checker.timing.retry, 4);
+    let Check::Tcp(binding) = &checker.check else {
+        panic!("{checker:?}");
+    };
+    assert_eq!(binding.timeout, Duration::from_millis(2500));
+    assert_eq!((binding.address, binding.port), (server.address, 8080));
+}
+
+#[test]
+fn tunnels_and_direct_routing_keep_the_service_s_port_and_checks_their_own() {
+    let text = service("").replace("NAT", "TUN type gue port 6080 csum");
+    let (configuration, diagnostics) = read(&text);
+    assert_eq!(diagnostics.len(), 2, "{diagnostics:?}");
+    let server = &configuration.services[0].servers[0];
+    assert_eq!(server.port, 80);
+    let gue = TunnelType::Gue {
+        port: 6080,
+        checksum: TunnelChecksum::Full,
+    };
+    assert_eq!(server.method.tunnel, gue);
+    let Check::Tcp(binding) = &server.checkers[0].check else {
+        panic!("{server:?}");
+    };
+    assert_eq!(binding.port, 8080);
+}
+
+#[test]
+fn groups_become_a_service_each() {
+    let text = "virtual_server_group G {\n 10.1.0.1 80\n 10.1.0.254-10.1.1.1 90\n 10.2.0.4/31 1\n fwmark 7\n fd00::fe-100 5\n}\n".to_owned()
+        + &service("").replace("10.0.0.1 80", "group G");
+    let configuration = clean(&text);
+    assert_eq!(configuration.services[0].target, Target::Group("G".into()));
+    assert!(matches!(
+        configuration.service_groups[0].members[3],
+        Members::Mark(7, None)
+    ));
+    let ids: Vec<String> = configuration
+        .virtual_services()
+        .iter()
+        .map(|derived| match derived.service.id {
+            ServiceId::Address { address, port, .. } => format!("{address} {port}"),
+            ServiceId::Mark { mark, .. } => format!("mark {mark}"),
+        })
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            "10.1.0.1 80",
+            "10.1.0.254 90",
+            "10.1.0.255 90",
+            "10.1.1.0 90",
+            "10.1.1.1 90",
+            "10.2.0.4 1",
+            "10.2.0.5 1",
+            "mark 7",
+            "fd00::fe 5",
+            "fd00::ff 5",
+            "fd00::100 5"
+        ]
+    );
+}
+
+#[test]
+fn every_line_that_counts_otherwise_is_named_with_its_place() {
+    for (text, expected) in [
+        (
+            instance(" prioriti 5"),
+            "7:2: error: unknown keyword `prioriti` in vrrp_instance",
+        ),
+        (instance(" priority 300"), "7:11: error: `priority 300`"),
+        (
+            instance(" priority"),
+            "7:2: error: `priority` needs a number from 1 to 255",
+        ),
+        (
+            instance(" lb_algo rr"),
+            "7:2: error: unknown keyword `lb_algo` in vrrp_instance",
+        ),
+        (instance(" use_vmac"), "7:2: unsupported: `use_vmac`"),
+        (instance(" debug 3"), "7:2: note: `debug` has no effect"),
+        (
+            instance(" priority 5 6"),
+            "7:13: warning: `6` behind `priority` is ignored",
+        ),
+        (
+            instance(" state MASTER\n priority 9\n nopreempt"),
+            "9:2: error: `nopreempt` has no effect with `state MASTER`",
+        ),
+        (
+            instance(" state MASTER\n priority 9"),
+            "7:2: warning: `state MASTER` makes nobody master",
+        ),
+        (
+            instance(" advert_int 0.5"),
+            "7:2: error: version 2 has whole seconds",
+        ),
+        (
+            instance(" authentication {\n auth_type PASS\n auth_pass 123456789\n }"),
+            "9:12: error: a password has eight characters, what is behind them does not count",
+        ),
+        (
+            instance(" authentication {\n auth_type AH\n auth_pass 1\n }"),
+            "8:2: unsupported: `auth_type AH`",
+        ),
+        (
+            instance(" track_script {\n  s\n }"),
+            "8:3: error: there is no vrrp_script `s`",
+        ),
+        (
+            instance(" virtual_ipaddress {\n  fd00::1\n }"),
+            "8:3: error: `fd00::1` is of another family than `10.0.0.1`, and is left out",
+        ),
+        (
+            instance(" virtual_ipaddress {\n  10.0.0.1\n }"),
+            "8:3: warning: `10.0.0.1` is there already",
+        ),
+        (
+            instance("") + &instance("").replace("instance V", "instance W"),
+            "11:2: error: virtual_router_id 5 is `V`'s on this interface",
+        ),
+        (
+            instance("")
+                + &instance("")
+                    .replace("instance V", "instance W")
+                    .replace("id 5", "id 6"),
+            "13:3: warning: `10.0.0.1` is an address of `V` too",
+        ),
+        (
+            instance(" unicast_src_ip 10.0.0.9"),
+            "7:2: error: unicast without peers",
+        ),
+        (
+            service(" quorum 5"),
+            "5:2: error: quorum 5 is more than the weight of all real servers, 1",
+        ),
+        (service(" delay_loop 0"), "5:13: error: `delay_loop 0`"),
+        (
+            service(" alpha off"),
+            "5:8: warning: `off` behind `alpha` is ignored",
+        ),
+        (service(" smtp_alert on"), "5:2: unsupported: `smtp_alert`"),
+        (
+            service(" persistence_granularity x"),
+            "5:26: error: `x` is no netmask, as in 255.255.255.0",
+        ),
+        (
+            service(" sorry_server fd00::9 80"),
+            "5:2: error: sorry server `fd00::9` is of another family than the service, and is left out",
+        ),
+        (
+            service(" real_server 10.0.0.2 8080 {\n TCP_CHECK {\n }\n }"),
+            "9:2: error: real server `10.0.0.2` port 8080 is there already",
+        ),
+        (
+            service(" real_server 10.0.0.3 80 {\n }"),
+            "5:2: warning: real server `10.0.0.3` is not checked",
+        ),
+        (
+            service(" real_server 10.0.0.3 80 {\n BFD_CHECK {\n name b\n }\n }"),
+            "6:2: unsupported: `BFD_CHECK`",
+        ),
+        (
+            service("").replace("10.0.0.1 80", "10.0.0.1"),
+            "1:1: error: every port is served by persistent services alone",
+        ),
+        (
+            "bfd_instance B {\n neighbor_ip 10.0.0.1\n foo\n}\n".to_owned(),
+            "3:2: error: unknown keyword `foo` in bfd_instance",
+        ),
+        (
+            "vrrp_instance V {\n".to_owned(),
+            "1:17: error: `{` without a `}`",
+        ),
+        (
+            "global_defs {\n smtp_alert off\n enable_dbus\n}\n".to_owned(),
+            "3:2: unsupported: `enable_dbus`",
+        ),
+    ] {
+        let said = said(&text);
+        assert!(
+            said.iter().any(|line| line == expected),
+            "{expected}: {said:#?}"
+        );
+    }
+    assert_eq!(said("global_defs {\n smtp_alert off\n}\n"), [""; 0]);
+}
+
+#[test]
+fn an_unknown_word_is_told_where_it_belongs_or_what_it_may_be() {
+    let (_, diagnostics) = read("vrrp_instance V {\n prioriyt 5\n}\nadvert_int 1\n");
+    assert!(
+        diagnostics
+            .iter()
+            .any(|d| d.text.ends_with("is it `priority`?")),
+        "{diagnostics:?}"
+    );
+    assert!(
+        diagnostics
+            .iter()
+            .any(|d| d.text.ends_with("it belongs into vrrp_instance"))
+    );
+}
+
+#[test]
+fn a_sync_group_has_members_that_exist_and_are_in_one_group() {
+    let text = instance("")
+        + "vrrp_sync_group G {\n group {\n  V\n  X\n }\n}\nvrrp_sync_group H {\n group { V }\n}\n";
+    let (configuration, diagnostics) = read(&text);
+    assert_eq!(configuration.sync_groups.len(), 1);
+    assert_eq!(configuration.sync_groups[0].members, ["V"]);
+    assert_eq!(diagnostics.len(), 4, "{diagnostics:#?}");
+}
+
+#[test]
+fn what_means_the_same_is_equal_wherever_it_stands() {
+    let one = clean(&(instance("") + &service("")));
+    let other = clean(&("# Moved.\n\n".to_owned() + &instance("") + "\n" + &service("")));
+    assert_eq!(one, other);
+    assert_ne!(one, clean(&(instance(" priority 101") + &service(""))));
+}
+
+#[test]
+fn no_keyword_stands_twice_in_a_block() {
+    let mut seen = std::collections::HashSet::new();
+    for keyword in keywords::all() {
+        assert!(seen.insert((keyword.block, keyword.name)), "{keyword:?}");
+    }
+    assert!(seen.len() > 300, "{}", seen.len());
+}
+
+#[test]
+fn compatibility_md_has_the_table_of_keywords() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../COMPATIBILITY.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let table = keywords::markdown();
+    assert!(
+        text.contains(&table),
+        "COMPATIBILITY.md should have:\n{table}"
+    );
+}
+
+proptest! {
+    /// Whatever the words, there is an answer.
+    #[test]
+    fn any_statements_are_read(picks in prop::collection::vec((0..600_usize, 0..12_usize), 0..60)) {
+        let all: Vec<_> = keywords::all().collect();
+        let arguments = ["", "1", "-1", "300", "10.0.0.1 80", "fd00::1", "{", "}", "} }", "fwmark 5 {", "on", "a b c {"];
+        let text: String = picks
+            .iter()
+            .map(|(at, with)| format!("{} {}\n", all[at % all.len()].name, arguments[*with]))
+            .collect();
+        let (configuration, diagnostics) = read(&text);
+        configuration.summary();
+        for d in &diagnostics {
+            prop_assert!(d.line > 0 && d.column > 0 && d.severity >= Severity::Note);
+        }
+    }
+}
+
+#[test]
+fn an_empty_document_means_nothing() {
+    let (configuration, diagnostics) = build(&Default::default());
+    assert_eq!(configuration, Configuration::default());
+    assert_eq!(diagnostics, []);
+}

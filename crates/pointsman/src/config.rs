@@ -1,0 +1,160 @@
+//! `pointsman config`: what a keepalived.conf says, before anything runs it.
+
+mod files;
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use pointsman_config::keepalived::{Configuration, Diagnostic, Severity, configure};
+use serde_json::{Value, json};
+
+use files::Files;
+
+pub(crate) const LONG_ABOUT: &str = "\
+Check a keepalived.conf: what is wrong, what Pointsman does not do, what is suspicious
+
+Every such line is named with file, line and column, and with what becomes different. `error` is what \
+`keepalived -t` complains of too, `unsupported` what Pointsman does not do, `warning` what is seldom \
+meant so, `note` what is accepted and changes nothing. Then comes what would run. The language is that of \
+keepalived 2.2.7. Interfaces, users and scripts are not looked for.
+
+Nothing runs such a file yet; this only checks it. Exit codes: 0 nothing but warnings and notes, 1 errors \
+or something unsupported, 2 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Check a keepalived.conf
+    #[command(long_about = LONG_ABOUT)]
+    Check {
+        /// The file; what it includes is read too
+        file: PathBuf,
+        /// What conditions (`@id`) compare with [default: the host's name up to its first dot]
+        #[arg(short = 'i', long, value_name = "ID")]
+        config_id: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(verb: ConfigVerb) -> Result<ExitCode> {
+    let ConfigVerb::Check {
+        file,
+        config_id,
+        json,
+    } = verb;
+    let name = file.display().to_string();
+    let bytes = fs::read(&file).with_context(|| format!("cannot read {name}"))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let id = config_id.map_or_else(host_name, Ok)?;
+    let (configuration, _, diagnostics) = configure(&name, &text, &id, &mut Files::default());
+    if json {
+        println!("{:#}", as_json(&configuration, &diagnostics));
+    } else {
+        print(&configuration, &diagnostics);
+    }
+    let is_bad = |d: &Diagnostic| d.severity >= Severity::Unsupported;
+    Ok(match diagnostics.iter().any(is_bad) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// The host's name up to its first dot, keepalived's default.
+fn host_name() -> Result<String> {
+    let file = "/proc/sys/kernel/hostname";
+    let name = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    Ok(name.trim().split('.').next().unwrap_or_default().to_owned())
+}
+
+fn print(configuration: &Configuration, diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        println!("{diagnostic}");
+    }
+    if !diagnostics.is_empty() {
+        println!();
+    }
+    let lines = configuration.summary();
+    match lines.is_empty() {
+        true => println!("Nothing would run."),
+        false => println!("Would run, once `pointsman run` takes such files:"),
+    }
+    for line in lines {
+        println!("  {line}");
+    }
+    let count = |severity| {
+        diagnostics
+            .iter()
+            .filter(|d| d.severity == severity)
+            .count()
+    };
+    println!(
+        "{} errors, {} unsupported, {} warnings, {} notes",
+        count(Severity::Error),
+        count(Severity::Unsupported),
+        count(Severity::Warning),
+        count(Severity::Note)
+    );
+}
+
+fn as_json(configuration: &Configuration, diagnostics: &[Diagnostic]) -> Value {
+    let diagnostics: Vec<Value> = diagnostics
+        .iter()
+        .map(|d| {
+            json!({
+                "severity": d.severity.name(),
+                "file": d.file,
+                "line": d.line,
+                "column": d.column,
+                "text": d.text,
+            })
+        })
+        .collect();
+    let routers: Vec<Value> = configuration
+        .instances
+        .iter()
+        .map(|instance| {
+            let text =
+                |a: &pointsman_config::keepalived::model::VirtualAddress| a.address.to_string();
+            json!({
+                "name": instance.name,
+                "interface": instance.interface,
+                "virtual_router_id": instance.vrid,
+                "priority": instance.priority,
+                "version": instance.version,
+                "advert_int": instance.interval.as_secs_f64(),
+                "addresses": instance.addresses.iter().map(text).collect::<Vec<_>>(),
+                "excluded": instance.excluded.iter().map(text).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let services: Vec<Value> = configuration
+        .virtual_services()
+        .iter()
+        .map(|derived| {
+            json!({
+                "service": derived.service,
+                "servers": derived.servers,
+                "sorry_server": derived.sorry,
+                "quorum": derived.origin.quorum,
+                "hysteresis": derived.origin.hysteresis,
+                "checks": derived.origin.servers.iter().map(|s| s.checkers.len()).sum::<usize>(),
+            })
+        })
+        .collect();
+    let groups: Vec<Value> = configuration
+        .sync_groups
+        .iter()
+        .map(|group| json!({"name": group.name, "members": group.members}))
+        .collect();
+    json!({
+        "schema": 1,
+        "diagnostics": diagnostics,
+        "would_run": {
+            "virtual_routers": routers,
+            "sync_groups": groups,
+            "virtual_services": services,
+        },
+    })
+}
