@@ -20,6 +20,7 @@ mod real_server;
 pub mod show;
 pub mod site;
 mod story;
+mod witness;
 
 use std::net::SocketAddrV4;
 
@@ -60,6 +61,21 @@ pub struct Blocker {
     pub cure: Vec<Action>,
     /// Takes the cure back.
     pub undo: Vec<Action>,
+    /// What shows, while it stands, that it is this and nothing else.
+    pub witness: Option<Witness>,
+}
+
+/// A command whose output shows that a fault is at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Witness {
+    /// Where.
+    pub node: &'static str,
+    /// The command; one that begins with `pointsman` is asked of the lab's director.
+    pub command: &'static str,
+    /// What a line of its output must have.
+    pub line: &'static str,
+    /// Behind this, the line has a number above 0; empty if it has none.
+    pub count_after: &'static str,
 }
 
 /// Where the packet ends and by what.
@@ -181,6 +197,7 @@ impl Blocker {
             undo: breaks.clone(),
             breaks,
             cure,
+            witness: witness::of(code),
         }
     }
 }

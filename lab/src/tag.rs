@@ -73,8 +73,8 @@ pub(crate) fn directory_prefix(tag: &str) -> String {
     format!("pm-{tag}-")
 }
 
-/// Removes what a director that was kept, or killed with its lab, left among temporary files.
-fn remove_directories(tag: &str) {
+/// Removes a lab's directories of sockets, logs and files, also those that a killed director left.
+pub(crate) fn remove_directories(tag: &str) {
     let prefix = directory_prefix(tag);
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
         return;

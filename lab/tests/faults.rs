@@ -87,7 +87,27 @@ fn fails_is_cured_and_fails_again(fault: Fault) -> Result<(), String> {
     lab.expect_answer().map_err(at("as planned"))?;
     lab.break_all().map_err(at("breaking"))?;
     lab.expect_failure().map_err(at("broken"))?;
-    let blockers = lab.fault().blockers.len();
+    // It fails for the reason told, not for another.
+    let causes = lab.fault().blockers.clone();
+    if let [blocker] = &causes[..]
+        && let Some(witness) = blocker.witness
+    {
+        let heard = lab.hear(&witness).map_err(at("witness"))?;
+        if !witness.is_borne_by(&heard) {
+            return Err(format!("{witness:?} says only\n{heard}"));
+        }
+    }
+    for blocker in &causes {
+        let guilty = &blocker.guilty;
+        if guilty.rule.starts_with("-A ") {
+            let save = |program| lab.check(guilty.node, program).map_err(at("saved rules"));
+            let saved = save("ebtables-save")? + &save("iptables-save")?;
+            if !saved.lines().any(|line| line == guilty.rule) {
+                return Err(format!("no {:?} in\n{saved}", guilty.rule));
+            }
+        }
+    }
+    let blockers = causes.len();
     for number in 0..blockers {
         lab.cure(number).map_err(at("curing"))?;
         if number + 1 < blockers {
@@ -148,6 +168,13 @@ fn the_catalogue_is_whole() {
         assert!([TIMED_OUT, REFUSED].contains(&fault.exit));
         for blocker in &fault.blockers {
             let guilty = &blocker.guilty;
+            if let Some(witness) = blocker.witness {
+                let place = &fault.site.nodes;
+                assert!(
+                    place.iter().any(|node| node.name == witness.node),
+                    "{witness:?}"
+                );
+            }
             let node = fault
                 .site
                 .nodes

@@ -28,6 +28,22 @@ pub enum Action {
         /// Words after `pointsman lab`.
         words: Vec<String>,
     },
+    /// Starts a program that goes on.
+    Spawn {
+        /// Where.
+        node: &'static str,
+        /// By which it is stopped.
+        key: &'static str,
+        /// Program and arguments; `@files` stands for a directory of the lab.
+        words: Vec<String>,
+    },
+    /// Writes a file into a directory of the lab.
+    Write {
+        /// Its name.
+        name: &'static str,
+        /// What is in it.
+        text: String,
+    },
     /// Ends a process.
     Stop {
         /// Its key.
@@ -50,6 +66,14 @@ pub enum Action {
         sent: bool,
         /// The VLAN; none takes tags off.
         vlan: Option<u16>,
+    },
+    /// Attaches an XDP program that passes everything, so that frames that XDP sends into the
+    /// interface's other end come out of it.
+    PassXdp {
+        /// Where.
+        node: &'static str,
+        /// The interface.
+        device: &'static str,
     },
     /// Makes requests that nobody waits for; how they end does not matter.
     Ask {
@@ -113,6 +137,15 @@ pub(crate) fn start(node: &'static str, key: &'static str, words: &str) -> Actio
     }
 }
 
+/// Starts a program that goes on.
+pub(crate) fn spawn(node: &'static str, key: &'static str, words: &str) -> Action {
+    Action::Spawn {
+        node,
+        key,
+        words: split(words),
+    }
+}
+
 /// Ends one.
 pub(crate) const fn stop(key: &'static str) -> Action {
     Action::Stop { key }
@@ -132,8 +165,9 @@ impl Action {
             Self::Run { node, .. } | Self::Start { node, .. } | Self::Tag { node, .. } => {
                 Some(node)
             }
+            Self::Spawn { node, .. } | Self::PassXdp { node, .. } => Some(node),
             Self::Director { .. } => Some("director"),
-            Self::Stop { .. } | Self::Halt { .. } | Self::Ask { .. } => None,
+            Self::Write { .. } | Self::Stop { .. } | Self::Halt { .. } | Self::Ask { .. } => None,
         }
     }
 }
@@ -150,6 +184,10 @@ impl fmt::Display for Action {
             Self::Run { words, .. } => f.write_str(&quote(words)),
             Self::Director { words } => write!(f, "pointsman {}", quote(words)),
             Self::Start { words, .. } => write!(f, "{HELPER} {} &", quote(words)),
+            Self::Spawn { words, .. } => write!(f, "{} &", quote(words)),
+            Self::Write { name, text } => {
+                write!(f, "cat >{name} <<'END'\n{}\nEND", text.trim_end())
+            }
             Self::Stop { key } => write!(f, "end the process {key}"),
             Self::Halt { key, halted: true } => write!(f, "halt the process {key} (SIGSTOP)"),
             Self::Halt { key, .. } => write!(f, "let the process {key} go on (SIGCONT)"),
@@ -162,6 +200,7 @@ impl fmt::Display for Action {
                     None => write!(f, "BPF: untag at {device} {hook}"),
                 }
             }
+            Self::PassXdp { device, .. } => write!(f, "XDP: pass everything at {device}"),
             Self::Ask { times } => write!(f, "ask {times} times"),
         }
     }

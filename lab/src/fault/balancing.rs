@@ -16,6 +16,8 @@ pub(crate) fn faults() -> Vec<Fault> {
         input_filter(),
         forward_filter(),
         invalid_filter(),
+        checksum(),
+        silent_veth(),
     ]
 }
 
@@ -212,5 +214,50 @@ fn invalid_filter() -> Fault {
         "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
         sysctl("director", key, "1"),
         sysctl("director", key, "0"),
+    )
+}
+
+/// A director that uses XDP. The host's port completes checksums and segments as a wire forces a
+/// sender to, and has a program, without which frames that XDP sends into it are lost.
+fn by_xdp() -> Site {
+    Site::direct().with(|site| {
+        site.director = Some(vec!["--hook".to_owned(), "xdp".to_owned()]);
+        site.processes.extend([offloads("off"), pass_xdp()]);
+    })
+}
+
+fn offloads(state: &str) -> Action {
+    let words = format!("ethtool -K vnet0 tx {state} tso {state} gso {state}");
+    run("host1", &words)
+}
+
+const fn pass_xdp() -> Action {
+    Action::PassXdp {
+        node: "host1",
+        device: "vnet0",
+    }
+}
+
+fn checksum() -> Fault {
+    Fault::single(
+        "CSUM_PARTIAL",
+        "the host hands frames over whose checksum the device was to complete, and XDP sends them \
+         on as they are",
+        by_xdp(),
+        ("host1", "vnet0", "tx-checksumming: on"),
+        vec![offloads("on")],
+        vec![offloads("off")],
+    )
+    .note("captures at the real server show an incorrect checksum; the director's choice would be tcx")
+}
+
+fn silent_veth() -> Fault {
+    Fault::single(
+        "XDP_TX_VETH_SILENT",
+        "XDP sends frames into a veth whose other end does not take them",
+        by_xdp(),
+        ("host1", "vnet0", "no XDP program"),
+        vec![run("host1", "ip link set dev vnet0 xdp off")],
+        vec![pass_xdp()],
     )
 }

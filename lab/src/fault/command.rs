@@ -126,6 +126,21 @@ fn demonstrate(fault: Fault, tag: Option<String>, program: &Program) -> Result<(
         );
     }
     println!("  {asked}\n  {}", show::ending(&lab.expect_failure()?));
+    if let [blocker] = &blockers[..]
+        && let Some(witness) = blocker.witness
+    {
+        print!("{}", show::witness(&lab, blocker));
+        let heard = lab.hear(&witness)?;
+        for line in heard.lines().filter(|line| line.contains(witness.line)) {
+            println!("  {}", line.trim());
+        }
+        if !witness.is_borne_by(&heard) {
+            return Err(LabError::Answer(format!(
+                "{}: nothing bears witness in\n{heard}",
+                blocker.code
+            )));
+        }
+    }
     for (number, blocker) in blockers.iter().enumerate() {
         lab.cure(number)?;
         said(

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use pointsman_linux::sysctl;
 
 use super::action::Action;
 use super::site::{Node, Site};
-use super::{Fault, Request};
+use super::{Fault, Request, Witness};
 use crate::bpf::{self, Hook};
 use crate::director::Director;
 use crate::error::{LabError, Result};
@@ -20,7 +22,7 @@ use crate::lab::{Program, wait_links};
 use crate::process::{Process, READY_LIMIT, wait_until};
 use crate::tag::{fresh_tag, namespaces_of};
 use crate::topology::check_tag;
-use crate::{cleanup, client, namespace};
+use crate::{cleanup, client, namespace, tag};
 
 /// What `ip link set lo alias` of the first node begins with; the fault's name follows.
 pub(crate) const ALIAS: &str = "pointsman-fault:";
@@ -138,6 +140,17 @@ impl FaultLab {
         namespace::check_in(&self.namespace(node), command.args(words))
     }
 
+    /// What a witness says, or an error if its command fails.
+    pub fn hear(&self, witness: &Witness) -> Result<String> {
+        match witness.command.strip_prefix("pointsman ") {
+            Some(words) => {
+                let words: Vec<&str> = words.split_whitespace().collect();
+                self.director_or_error()?.call(&words)
+            }
+            None => self.check(witness.node, witness.command),
+        }
+    }
+
     /// Breaks everything that the fault names.
     pub fn break_all(&mut self) -> Result<()> {
         let steps: Vec<Action> = self.steps(|blocker| &blocker.breaks);
@@ -199,6 +212,12 @@ impl FaultLab {
                 self.director_or_error()?.call(&words)?;
             }
             Action::Start { node, key, words } => self.start(node, key, words)?,
+            Action::Spawn { node, key, words } => self.spawn(node, key, words)?,
+            Action::Write { name, text } => {
+                let path = self.files()?.join(name);
+                fs::write(&path, text)
+                    .map_err(LabError::io(format!("cannot write {}", path.display())))?;
+            }
             Action::Stop { key } => drop(self.processes.remove(key)),
             Action::Halt { key, halted } => {
                 if let Some(process) = self.processes.get(key) {
@@ -225,6 +244,11 @@ impl FaultLab {
                     bpf::attach_traffic_control(device, hook, &program)
                 })??;
             }
+            Action::PassXdp { node, device } => {
+                namespace::run_in(&self.namespace(node), || {
+                    bpf::attach_for_good(device, &bpf::XDP_PASS)
+                })??;
+            }
             Action::Ask { times } => {
                 for _ in 0..*times {
                     self.ask_once(Duration::from_millis(250))?;
@@ -239,17 +263,48 @@ impl FaultLab {
         self.director.as_ref().ok_or_else(none)
     }
 
+    /// The directory of this lab's files; it goes with the lab.
+    fn files(&self) -> Result<PathBuf> {
+        let name = format!("{}files", tag::directory_prefix(&self.tag));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path)
+            .map_err(LabError::io(format!("cannot make {}", path.display())))?;
+        let tag = self.tag.clone();
+        cleanup::before_end(
+            &tag.clone(),
+            Box::new(move || tag::remove_directories(&tag)),
+        );
+        Ok(path)
+    }
+
     fn start(&mut self, node: &str, key: &'static str, words: &[String]) -> Result<()> {
-        use std::os::unix::process::CommandExt;
-        self.processes.remove(key);
         let mut command = self.program.command();
         command.args(words);
+        self.launch(node, key, &mut command)
+    }
+
+    /// Starts a program that does not say when it is ready.
+    fn spawn(&mut self, node: &str, key: &'static str, words: &[String]) -> Result<()> {
+        let files = self.files()?.display().to_string();
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "echo ready to start; exec \"$@\" >/dev/null 2>&1",
+            "sh",
+        ]);
+        command.args(words.iter().map(|word| word.replace("@files", &files)));
+        self.launch(node, key, &mut command)
+    }
+
+    fn launch(&mut self, node: &str, key: &'static str, command: &mut Command) -> Result<()> {
+        use std::os::unix::process::CommandExt;
+        self.processes.remove(key);
         if self.silent {
             command.stderr(Stdio::null());
         }
         // In a process group of its own, so that Ctrl-C reaches the lab first, which ends it.
         command.process_group(0);
-        let process = Process::start(&self.namespace(node), &mut command, "ready ")?;
+        let process = Process::start(&self.namespace(node), command, "ready ")?;
         self.processes.insert(key, process);
         Ok(())
     }
@@ -322,6 +377,7 @@ impl FaultLab {
     pub fn keep(mut self) {
         self.owned = false;
         cleanup::forget(&self.tag);
+        cleanup::forget_end(&self.tag);
         if let Some(director) = self.director.take() {
             director.release();
         }
@@ -452,7 +508,9 @@ impl Drop for FaultLab {
                 self.tag
             );
         }
+        tag::remove_directories(&self.tag);
         cleanup::forget(&self.tag);
+        cleanup::forget_end(&self.tag);
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn faults() -> Vec<Fault> {
         security_group(),
         stateful_director(),
         stateful_return(),
+        cni_spoof(),
     ]
 }
 
@@ -402,4 +403,37 @@ fn stateful_return() -> Fault {
         "firewall",
         &format!("iptables -t raw -D {untracked}"),
     )])
+}
+
+fn cni_spoof() -> Fault {
+    let site = Site::direct().with(quick_neighbours);
+    let mac = site.mac("director", "eth0");
+    let chain = "cni-br-iface-e3b0c442";
+    // As the bridge plugin of CNI writes it.
+    let rules = format!(
+        "table bridge nat\nflush table bridge nat\ntable bridge nat {{\n\
+         \tchain PREROUTING {{\n\t\ttype filter hook prerouting priority -300; policy accept;\n\
+         \t\tiifname \"vnet0\" counter jump {chain} comment \"macspoofchk-e3b0c442\"\n\t}}\n\
+         \tchain {chain} {{\n\t\tcounter jump {chain}-mac comment \"macspoofchk-e3b0c442\"\n\t}}\n\
+         \tchain {chain}-mac {{\n\
+         \t\tether saddr {OTHER_MAC} counter return comment \"macspoofchk-e3b0c442\"\n\
+         \t\tcounter drop comment \"macspoofchk-e3b0c442\"\n\t}}\n}}\n"
+    );
+    let forget = run("gateway", "ip neighbour flush dev lan1");
+    Fault::single(
+        "CNI_EBTABLES",
+        "the network plugin's check of hardware addresses drops what the director sends",
+        site,
+        (
+            "host1",
+            "vnet0",
+            &format!("bridge nat {chain}-mac: drop comment \"macspoofchk-e3b0c442\""),
+        ),
+        vec![feed("host1", "nft -f -", &rules), forget],
+        vec![run(
+            "host1",
+            &format!("nft insert rule bridge nat {chain}-mac ether saddr {mac} counter return"),
+        )],
+    )
+    .refused()
 }

@@ -3,7 +3,7 @@
 use super::Fault;
 use pointsman_path::topology::Role;
 
-use super::action::{Action, attempt, ipvsadm, run, sysctl};
+use super::action::{Action, attempt, ipvsadm, run, spawn, sysctl};
 use super::site::{GATEWAY, Need, REMOTE_RS1, RS2, SERVICE, Site, VIP};
 
 pub(crate) fn faults() -> Vec<Fault> {
@@ -11,6 +11,7 @@ pub(crate) fn faults() -> Vec<Fault> {
         arp_flux(),
         arp_announce(),
         duplicate(),
+        vrrp_split(),
         stale_neighbour(),
         mac_flap(),
         hairpin(),
@@ -90,6 +91,52 @@ fn duplicate() -> Fault {
         vec![run("stray", &format!("ip address del {address}")), forget()],
     )
     .refused()
+}
+
+/// What keepalived is told on a director: the higher priority is the master.
+fn virtual_router(priority: u8, refresh: u8) -> String {
+    // Fifths of a second, so that nobody waits long.
+    format!(
+        "global_defs {{\n  vrrp_version 3\n}}\nvrrp_instance vip {{\n  state BACKUP\n  \
+         interface eth0\n  virtual_router_id 51\n  priority {priority}\n  advert_int 0.2\n  \
+         garp_master_refresh {refresh}\n  virtual_ipaddress {{\n    {VIP}/32 dev eth0\n  }}\n}}\n"
+    )
+}
+
+fn vrrp_split() -> Fault {
+    let mut site = Site::direct();
+    site.needs.push(Need::Keepalived);
+    let vip = format!("address add {VIP}/32 dev eth0");
+    site.at("director").lines.retain(|line| *line != vip);
+    site.guest("backup", Role::Director, "host2", "vnet1")
+        .address("eth0", "198.51.100.201/24")
+        .default_via(GATEWAY);
+    // Of two masters the gateway believes who spoke last; here it is the backup.
+    for (node, file, priority, refresh) in [
+        ("director", "director.conf", 150, 0),
+        ("backup", "backup.conf", 100, 1),
+    ] {
+        site.last.push(Action::Write {
+            name: file,
+            text: virtual_router(priority, refresh),
+        });
+        let command = format!(
+            "keepalived --dont-fork --vrrp --use-file @files/{file} --pid @files/{node}.pid \
+             --vrrp_pid @files/{node}-vrrp.pid"
+        );
+        site.last.push(spawn(node, node, &command));
+    }
+    let rule = "FORWARD -p IPv4 --ip-proto 112 -j DROP";
+    Fault::single(
+        "VRRP_SPLIT",
+        "advertisements do not arrive, and both directors believe that they are the master",
+        site,
+        ("host2", "vnet1", &format!("-A {rule}")),
+        vec![run("host2", &format!("ebtables -A {rule}"))],
+        vec![run("host2", &format!("ebtables -D {rule}")), forget()],
+    )
+    .refused()
+    .note("the backup has no virtual service; with one, connections would be split")
 }
 
 fn stale_neighbour() -> Fault {

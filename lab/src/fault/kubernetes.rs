@@ -6,6 +6,7 @@ use pointsman_path::topology::Role;
 
 use super::action::{Action, feed, run, sysctl};
 use super::hypervisor::filtering_host;
+use super::identity::with_stray;
 use super::site::{Need, Site, VIP, server};
 use super::{Blocker, Fault};
 
@@ -22,6 +23,8 @@ pub(crate) fn faults() -> Vec<Fault> {
         bridge_unnat(),
         docker_policy(),
         kube_invalid(),
+        no_endpoint(),
+        strict_arp(),
     ]
 }
 
@@ -220,4 +223,60 @@ fn kube_invalid() -> Fault {
         &format!("iptables -t raw -D {untracked}"),
     )])
     .note("the client connects, then hangs")
+}
+
+fn no_endpoint() -> Fault {
+    let rules = format!(
+        "*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\n:KUBE-SERVICES -\n\
+         -A OUTPUT -m conntrack --ctstate NEW -m comment --comment \
+         \"kubernetes service portals\" -j KUBE-SERVICES\n\
+         -A KUBE-SERVICES -d {CLUSTER_IP}/32 -p tcp -m comment --comment \
+         \"default/nginx-lb:http has no endpoints\" -m tcp --dport 80 -j REJECT \
+         --reject-with icmp-port-unreachable\nCOMMIT\n"
+    );
+    Fault::single(
+        "KUBE_NO_ENDPOINT",
+        "kube-proxy knows no endpoint of the service and refuses requests",
+        with_programs(),
+        (
+            "host",
+            "mgmt0",
+            &format!(
+                "-A KUBE-SERVICES -d {CLUSTER_IP}/32 -p tcp -m comment --comment \
+                 \"default/nginx-lb:http has no endpoints\" -m tcp --dport 80 -j REJECT \
+                 --reject-with icmp-port-unreachable"
+            ),
+        ),
+        vec![
+            run("host", "iptables -t nat -F KUBE-SERVICES"),
+            feed("host", "iptables-restore", &rules),
+        ],
+        vec![
+            run("host", "iptables -F KUBE-SERVICES"),
+            feed("host", "iptables-restore", &kube_proxy()),
+        ],
+    )
+    .refused()
+}
+
+fn strict_arp() -> Fault {
+    let site = with_stray(Site::direct()).with(|site| {
+        // A bridge without ports stands for the dummy device, which not every kernel has.
+        site.at("stray")
+            .line("link add dev kube-ipvs0 type bridge")
+            .address("kube-ipvs0", &format!("{VIP}/32"))
+            .sysctl("net.ipv4.conf.all.arp_ignore", "1")
+            .sysctl("net.ipv4.conf.all.arp_announce", "2");
+    });
+    let forget = run("gateway", "ip neighbour flush dev lan1");
+    let key = "net.ipv4.conf.all.arp_ignore";
+    Fault::single(
+        "IPVS_STRICT_ARP",
+        "a node whose kube-proxy uses IPVS without strictARP answers for the VIP on kube-ipvs0",
+        site,
+        ("stray", "eth0", &format!("{key} = 0")),
+        vec![sysctl("stray", key, "0"), forget.clone()],
+        vec![sysctl("stray", key, "1"), forget],
+    )
+    .refused()
 }

@@ -1,11 +1,11 @@
 //! Faults of routing between client, director and real servers.
 
 use super::Fault;
-use super::action::run;
+use super::action::{run, sysctl};
 use super::site::{Site, VIP};
 
 pub(crate) fn faults() -> Vec<Fault> {
-    vec![not_routed(), policy_route()]
+    vec![not_routed(), policy_route(), short_lived()]
 }
 
 fn not_routed() -> Fault {
@@ -35,4 +35,17 @@ fn policy_route() -> Fault {
         vec![run("rs1", &format!("ip rule add {rule}"))],
         vec![run("rs1", &format!("ip rule del {rule}"))],
     )
+}
+
+fn short_lived() -> Fault {
+    let key = "net.ipv4.ip_default_ttl";
+    Fault::single(
+        "TTL_EXPIRED",
+        "the client's packets may pass two routers, and the director is the second",
+        Site::direct(),
+        ("director", "eth0", &format!("{key} = 2")),
+        vec![sysctl("client", key, "2")],
+        vec![sysctl("client", key, "64")],
+    )
+    .refused()
 }

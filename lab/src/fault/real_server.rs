@@ -110,7 +110,7 @@ fn tunnel_down() -> Fault {
 }
 
 fn tunnel_filtered() -> Fault {
-    let rule = "FORWARD -p IPv4 --ip-proto 4 -j DROP";
+    let rule = "FORWARD -p IPv4 --ip-proto ipencap -j DROP";
     Fault::single(
         "TUN_FIREWALL",
         "the real server's host drops IP in IP",

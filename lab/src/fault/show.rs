@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::action::Action;
 use super::fault_lab::{FaultLab, Outcome, namespace_name};
 use super::site::Site;
-use super::{Fault, Request};
+use super::{Blocker, Fault, Request};
 
 /// Who is there and how they are connected, for a doctor: nothing of what is wrong.
 pub fn topology(fault: &Fault, tag: &str) -> Topology {
@@ -77,6 +77,11 @@ pub fn catalogue_entry(fault: &Fault) -> Value {
                 "breaks": steps(&blocker.breaks),
                 "cure": steps(&blocker.cure),
                 "undo": steps(&blocker.undo),
+                "witness": blocker.witness.map(|witness| json!({
+                    "node": witness.node,
+                    "command": witness.command,
+                    "line": witness.line,
+                })),
             })
         })
         .collect();
@@ -143,6 +148,22 @@ pub fn steps(lab: &FaultLab, actions: &[Action]) -> String {
     text
 }
 
+/// The command that shows the fault at work.
+pub fn witness(lab: &FaultLab, blocker: &Blocker) -> String {
+    let Some(witness) = blocker.witness else {
+        return String::new();
+    };
+    let before = match witness.command.starts_with("pointsman ") {
+        true => director_environment(lab),
+        false => String::new(),
+    };
+    let namespace = lab.namespace(witness.node);
+    format!(
+        " witness\n  ip netns exec {namespace} {before}{}\n",
+        witness.command
+    )
+}
+
 /// What leads `pointsman` to the lab's director.
 fn director_environment(lab: &FaultLab) -> String {
     lab.director().map_or(String::new(), |director| {
@@ -189,11 +210,12 @@ pub fn standing(lab: &FaultLab) -> String {
     for blocker in &fault.blockers {
         let _ = write!(
             text,
-            "\n{} at {} {}: {}\n cure\n{} undo\n{}",
+            "\n{} at {} {}: {}\n{} cure\n{} undo\n{}",
             blocker.code,
             blocker.guilty.node,
             blocker.guilty.port,
             blocker.guilty.rule,
+            witness(lab, blocker),
             steps(lab, &blocker.cure),
             steps(lab, &blocker.undo)
         );

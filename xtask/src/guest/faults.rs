@@ -69,7 +69,14 @@ pub(crate) fn build_all() -> Result<()> {
         "iptables-restore",
     ]
     .into_iter()
-    .chain(["sysctl", "conntrack", "curl", "ping"])
+    .chain([
+        "iptables-save",
+        "sysctl",
+        "nstat",
+        "conntrack",
+        "curl",
+        "ping",
+    ])
     .map(str::to_owned)
     .chain([program])
     .collect();
