@@ -145,6 +145,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_lock_is_held_by_one_until_it_is_dropped() {
+        let try_lock = || {
+            let file = File::open("/proc/thread-self/ns/net").unwrap();
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
+        };
+        let held = lock().unwrap();
+        assert!(!try_lock());
+        drop(held);
+        // Others of this machine may hold it for a moment.
+        drop(lock().unwrap());
+    }
+
+    #[test]
     fn what_nft_says_is_told_with_the_rule() {
         let text = "table bridge x {\n\tchain y {\n\t\tct state new accept\n\t}\n}\n";
         let said = "/dev/stdin:3:3-7: Error: Could not process rule: Protocol error\n\

@@ -1,6 +1,7 @@
 //! Filters enforced at a port of a bridge: what passes, what stays when something goes wrong, what is learned.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -695,6 +696,66 @@ fn states_are_asked_for_only_where_somebody_tells_them() {
     );
     assert_eq!(net.say(&["remove", "--port", "p1"]).code, 0);
     assert_eq!(net.nft(&["list", "ruleset"]), before);
+}
+
+#[test]
+fn connections_between_host_and_guest_are_judged_by_their_state() {
+    if !can_run() {
+        return;
+    }
+    let net = Net::new("vnet0");
+    let guest = NetNs::create(&format!("{}-guest", net.namespace.name().unwrap()));
+    let guest = guest.unwrap().delete_on_drop();
+    let path = guest.path().to_str().unwrap();
+    net.ip(&["link", "set", "dev", "g0", "netns", path]);
+    for (namespace, device, address) in [
+        (&net.namespace, "br0", "10.9.0.254/24"),
+        (&guest, "g0", "10.9.0.1/24"),
+    ] {
+        for words in [
+            ["address", "add", address, "dev", device],
+            ["link", "set", "up", "dev", device],
+        ] {
+            let status = namespace.command("ip").args(words).status();
+            assert!(status.unwrap().success(), "{words:?}");
+        }
+    }
+    // Where the kernel tracks connections on bridges this is not needed, and does no harm.
+    let call = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    let _ = net.namespace.run_in(|| std::fs::write(call, "1"));
+    let said = net.apply("open-80", &[]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let listen = |namespace: &NetNs, address: &str| {
+        namespace
+            .run_in(|| TcpListener::bind(address))
+            .unwrap()
+            .unwrap()
+    };
+    let listeners = [
+        listen(&guest, "10.9.0.1:80"),
+        listen(&guest, "10.9.0.1:81"),
+        listen(&net.namespace, "10.9.0.254:80"),
+    ];
+    let connect = |namespace: &NetNs, address: &str, patience| {
+        let address = address.parse().unwrap();
+        let work = || TcpStream::connect_timeout(&address, patience);
+        namespace.run_in(work).unwrap()
+    };
+    // What is open answers; what is not says nothing, nor may the guest begin.
+    let mut stream = connect(&net.namespace, "10.9.0.1:80", PATIENCE).unwrap();
+    let (mut accepted, _) = listeners[0].accept().unwrap();
+    accepted.write_all(b"from the guest").unwrap();
+    drop(accepted);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "from the guest");
+    let short = Duration::from_millis(700);
+    for (namespace, address) in [(&net.namespace, "10.9.0.1:81"), (&guest, "10.9.0.254:80")] {
+        let error = connect(namespace, address, short).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{address}");
+    }
+    assert_eq!(net.say(&["remove", "--all"]).code, 0);
+    connect(&guest, "10.9.0.254:80", PATIENCE).unwrap();
 }
 
 #[test]

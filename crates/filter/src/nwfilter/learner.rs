@@ -257,6 +257,18 @@ mod tests {
             assert_eq!(own.handle_answer(&frame), None);
         }
         assert_eq!(own.handle_question(&good), None);
+        // With any two bytes changed it does no harm, and never becomes another guest's.
+        for at in 0..good.len() * 256 {
+            let mut changed = good.clone();
+            changed[at / 256] = at as u8;
+            let other = at.wrapping_mul(0x9e37_79b9) >> 8;
+            changed[other % good.len()] ^= (other >> 16) as u8;
+            let mut learner = learner(&[]);
+            learner.handle_question(&changed);
+            if learner.handle_answer(&changed).is_some() {
+                assert_eq!(changed[70..76], good[70..76]);
+            }
+        }
         // Cut anywhere, it is nothing or still the same.
         for end in 0..good.len() {
             let news = learner(&[]).handle_answer(&good[..end]);
