@@ -532,17 +532,21 @@ impl Bench<'_> {
         for (name, v4) in [("IP", true), ("IPV6", false)] {
             let vips = self.facts.vips.iter().filter(|vip| vip.is_ipv4() == v4);
             let scope = list::scope(library, binding, name);
-            let there = scope.as_ref().map(|(_, values)| values.as_slice());
-            let values: Vec<String> = vips
-                .map(IpAddr::to_string)
-                .filter(|vip| !there.unwrap_or_default().contains(vip))
-                .collect();
-            if let Some((scope, _)) = scope
-                && !values.is_empty()
-            {
+            if let Some((scope, there)) = scope {
+                let mut values: Vec<String> = vips
+                    .map(IpAddr::to_string)
+                    .filter(|vip| !there.contains(vip))
+                    .collect();
+                if values.is_empty() {
+                    continue;
+                }
+                if scope.is_shared() {
+                    values.splice(0..0, there);
+                }
+                let scope = scope.own();
                 edits.lists.push(Extension {
                     scope,
-                    name: name.into(),
+                    name: name.to_owned(),
                     values,
                 });
             }

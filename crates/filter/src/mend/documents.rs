@@ -2,7 +2,7 @@
 
 use super::edit::{Editor, is_domain, port_text, uuid};
 use super::exemption::Exemption;
-use super::list::{Extension, Scope};
+use super::list::{Extension, Scope, is_guests_own};
 use crate::diagnostic::Diagnostic;
 use crate::nwfilter::{Binding, Library, read_bindings};
 
@@ -115,7 +115,7 @@ pub(super) fn write(
             changed.push(filter);
         }
     }
-    let is_own = is_guests_own(top) || changed.contains(&top);
+    let is_own = is_guests_own(top);
     if is_own && !edits.rules.is_empty() && !changed.contains(&top) {
         changed.push(top);
     }
@@ -194,11 +194,6 @@ pub(super) fn write(
         library: new_library,
         binding: new_binding,
     })
-}
-
-/// Whether only one guest refers to the filter: nova makes one for each, and so does this program.
-fn is_guests_own(name: &str) -> bool {
-    name.starts_with("nova-instance-") || name.starts_with("pointsman-")
 }
 
 /// A filter in front of another one. Its rules stand in the root chain, where a frame that none of them

@@ -224,6 +224,7 @@ pub(super) fn is_domain(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nwfilter::{Library, read_bindings};
 
     fn values(list: &[&str]) -> Vec<String> {
         list.iter().map(|&value| value.to_owned()).collect()
@@ -280,6 +281,44 @@ mod tests {
             let mut editor = Editor::new("f", text).unwrap();
             editor.add_to_port(0, "IP", &values(&["10.0.0.2"]));
             assert_eq!(editor.finish(), expected);
+        }
+    }
+
+    #[test]
+    fn odd_texts_are_read_as_they_were_with_what_is_new() {
+        for text in [
+            "\u{feff}<filterbinding>\r\n\t<mac address='02:00:00:00:00:01'/>\r\n\t<filterref \
+             filter='a&gt;b' />\r\n</filterbinding >",
+            "<filterbinding><mac address='02:00:00:00:00:01'/><filterref\nfilter=\"a&#62;b\"\n><!-- \
+             </filterref> --></filterref\n></filterbinding>",
+            "<filterbinding><mac address='02:00:00:00:00:01'/><filterref filter='a>b'><parameter \
+             name='MAC' value='x'></parameter><!-- /> --></filterref></filterbinding>",
+        ] {
+            let before = read_bindings("f", text).unwrap().remove(0);
+            assert_eq!(before.filter.filter, "a>b");
+            let mut editor = Editor::new("f", text).unwrap();
+            editor.add_to_port(0, "IP", &values(&["10.0.0.2"]));
+            editor.refer(0, "c");
+            let new = editor.finish();
+            let after = read_bindings("f", &new).unwrap().remove(0);
+            assert_eq!(after.filter.filter, "c");
+            assert_eq!(after.filter.parameters.get("IP").unwrap(), ["10.0.0.2"]);
+            assert_eq!(
+                after.filter.parameters.get("MAC"),
+                before.filter.parameters.get("MAC")
+            );
+        }
+        let text = "<filter name='x'><!-- none --></filter>";
+        for text in [
+            text,
+            "<filter name='x' />",
+            "<filter name='x'><uuid>u</uuid></filter>",
+        ] {
+            let mut editor = Editor::new("f", text).unwrap();
+            editor.add_to_filter(&values(&["<rule action='drop' direction='in'/>"]));
+            let mut library = Library::new();
+            let filter = library.add("f", &editor.finish()).unwrap();
+            assert_eq!(filter.entries.len(), 1);
         }
     }
 

@@ -24,6 +24,26 @@ pub(super) enum Scope {
     Reference(String, usize),
 }
 
+impl Scope {
+    /// Whether other guests may have their values from here, too.
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            Self::Port => false,
+            Self::Reference(filter, _) => !is_guests_own(filter),
+        }
+    }
+
+    /// Where values for one guest only are written.
+    pub(super) fn own(self) -> Self {
+        if self.is_shared() { Self::Port } else { self }
+    }
+}
+
+/// Whether only one guest refers to the filter: nova makes one for each, and so does this program.
+pub(super) fn is_guests_own(filter: &str) -> bool {
+    filter.starts_with("nova-instance-") || filter.starts_with("pointsman-")
+}
+
 /// Values to be added to a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Extension {
@@ -232,6 +252,11 @@ impl<'a> Search<'a> {
         let mut values = Vec::new();
         let scope = match given.get(name) {
             Some((_, list)) if list.contains(&value) => return,
+            Some((scope, list)) if scope.is_shared() => {
+                // What is said at the port wins over what the filter says to all its guests.
+                values.extend_from_slice(list);
+                scope.clone().own()
+            }
             Some((scope, _)) => scope.clone(),
             // libvirt fills in the interface's address unless a list is given.
             None if name == "MAC" => {

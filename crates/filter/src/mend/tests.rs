@@ -612,6 +612,31 @@ fn the_list_of_novas_own_filter_grows_where_it_is() {
 }
 
 #[test]
+fn values_in_a_filter_of_many_guests_are_overridden_at_the_port() {
+    let mut library = Library::new();
+    let own = "<filter name='own' chain='ipv4-own'><rule action='return' direction='out'><ip \
+               srcipaddr='$IP'/></rule><rule action='drop' direction='out' priority='1000'/></filter>";
+    let farm = "<filter name='farm'><filterref filter='own'><parameter name='IP' \
+                value='192.0.2.200'/><parameter name='IP' value='192.0.2.201'/></filterref></filter>";
+    for filter in [own, farm] {
+        library.add("f", filter).unwrap();
+    }
+    let known = known(Role::Vrrp, Method::Direct, &[VIP4]);
+    let answer = ask(
+        &library,
+        &domain("farm", &[]),
+        &known,
+        BOTH,
+        Wishes::default(),
+    );
+    assert_eq!(
+        answer.parts,
+        ["IP: 192.0.2.200, 192.0.2.201, 192.0.2.208 added to the list"]
+    );
+    assert_eq!(answer.documents[0].subject, Subject::Interface);
+}
+
+#[test]
 fn a_binding_is_answered_with_a_binding() {
     let Some(library) = builtin() else { return };
     let text = "<filterbinding>
