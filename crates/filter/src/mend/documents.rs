@@ -119,7 +119,15 @@ pub(super) fn write(
     if is_own && !edits.rules.is_empty() && !changed.contains(&top) {
         changed.push(top);
     }
-    let rules: Vec<String> = edits.rules.iter().map(Exemption::xml).collect();
+    let mut rules: Vec<String> = Vec::new();
+    for (at, rule) in edits.rules.iter().enumerate() {
+        // What several rules are for is said once.
+        let before = at.checked_sub(1).map(|before| &edits.rules[before].purpose);
+        if before != Some(&rule.purpose) {
+            rules.push(rule.comment());
+        }
+        rules.push(rule.xml());
+    }
     for name in changed {
         let Some(filter) = library.get(name) else {
             continue;

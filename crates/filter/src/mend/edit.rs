@@ -129,9 +129,9 @@ impl<'t> Editor<'t> {
         let patch = match first {
             Some(node) => {
                 let indent = self.indent(node);
-                let new = new.iter().map(|part| shift(part, &indent) + &indent);
+                let new: String = new.iter().map(|part| shift(part, &indent)).collect();
                 let at = node.range().start;
-                (at..at, new.collect::<String>().trim_start().to_owned())
+                (at..at, new.trim_start().to_owned() + &indent)
             }
             None => {
                 let new: String = new.iter().map(|part| shift(part, "\n  ")).collect();

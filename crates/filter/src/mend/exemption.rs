@@ -157,12 +157,14 @@ impl Exemption {
             _ => " statematch='false'",
         };
         format!(
-            "<!-- {} -->\n<rule action='accept' direction='{}' priority='{}'{states}>\n  <{}{attributes}/>\n</rule>",
-            self.purpose.replace("--", "-"),
-            self.direction,
-            self.priority,
-            self.element
+            "<rule action='accept' direction='{}' priority='{}'{states}>\n  <{}{attributes}/>\n</rule>",
+            self.direction, self.priority, self.element
         )
+    }
+
+    /// What it is for, as XML has it.
+    pub(super) fn comment(&self) -> String {
+        format!("<!-- {} -->", self.purpose.replace("--", "-"))
     }
 
     /// In words: `out, ip: dstipaddr 192.0.2.1, protocol tcp`.

@@ -325,7 +325,13 @@ fn purpose(id: &str) -> String {
         "forward-path-error-out" => "ICMP errors on their way to real servers".into(),
         "check-out" | "check-answer-in" => "health checks".into(),
         id if id.starts_with("advert") => "VRRP advertisements".into(),
-        id if id.contains("question") || id.contains("answer") || id.contains("announcement") => {
+        id if id.starts_with("client") => "clients' packets".into(),
+        id if id.contains("connection") => "connections of the guest's own".into(),
+        id if id.starts_with("router") => "finding routers".into(),
+        id if ["question", "answer", "announcement", "asked"]
+            .iter()
+            .any(|part| id.contains(part)) =>
+        {
             "who has which address".into()
         }
         id => id
