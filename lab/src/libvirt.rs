@@ -19,6 +19,9 @@ use crate::process::{READY_LIMIT, wait_until};
 use crate::tag::{fresh_tag, namespace_name};
 use crate::topology::Role;
 
+/// How `virsh` finds the driver for network filters.
+const URI: &str = "nwfilter:///system";
+
 /// Where the daemon listens, below its root.
 const SOCKET: &str = "run/libvirt/libvirt-sock";
 
@@ -39,6 +42,9 @@ else
     mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" lab "$1/root"
 fi
 cd "$1/root"
+# Temporary files, wherever they are.
+mkdir -p ".${1%/*}"
+mount --bind "${1%/*}" ".${1%/*}"
 mount --rbind /proc proc
 mount --rbind /dev dev
 mount -t sysfs lab sys
@@ -175,13 +181,20 @@ impl Libvirt {
         &self.namespace
     }
 
+    /// The daemon's file system, as seen from outside.
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.daemon))
+    }
+
     /// Prepares a program to run beside the daemon, in its namespaces and with its files.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
             .args(["--target", &self.daemon.to_string()])
             .args(["--mount", "--net", "--root", "--wd"])
-            .arg(program);
+            .arg(program)
+            // For `virsh`.
+            .env("LIBVIRT_DEFAULT_URI", URI);
         command
     }
 
@@ -193,9 +206,7 @@ impl Libvirt {
     /// Runs a command of `virsh` with this text as its file, `/dev/stdin`.
     pub fn virsh(&self, arguments: &[&str], input: &str) -> Result<String> {
         let mut command = self.command("virsh");
-        command
-            .args(["--quiet", "--connect", "nwfilter:///system"])
-            .args(arguments);
+        command.arg("--quiet").args(arguments);
         namespace::run(&mut command, Some(input))
     }
 

@@ -423,7 +423,7 @@ impl Filters {
         let is_packet = ELEMENTS[FRAMES..].contains(&element);
         let negated = match self.draw.below(10) {
             // Nobody tests ports of all other protocols.
-            0 | 1 if self.odd || !tests_protocol && !(self.limits.nftables && is_packet) => {
+            0 | 1 if self.odd || !(tests_protocol || self.limits.nftables && is_packet) => {
                 " match='no'"
             }
             2 => " match='yes'",
