@@ -1,6 +1,6 @@
 //! The smallest change of a guest's filter that lets a role work and keeps what the filter protects.
 //!
-//! Frames of the [catalogue](crate::catalogue) that the role needs are judged with the filter as it is. For
+//! Frames of the [catalogue] that the role needs are judged with the filter as it is. For
 //! each that is dropped there are two cures, tried in this order: a longer list of addresses, where the
 //! filter asks for one, and a rule just before the one that drops. The change is written as XML,
 //! read again, compiled for each of libvirt's backends, and everything judged once more: it counts only
