@@ -75,6 +75,13 @@ impl Edits {
         self.lists.len() + self.rules.len()
     }
 
+    /// The lists that are written in a place.
+    fn lists_in(&self, scope: &Scope) -> Vec<(&str, &[String])> {
+        let its = self.lists.iter().filter(|list| list.scope == *scope);
+        its.map(|list| (list.name.as_str(), list.values.as_slice()))
+            .collect()
+    }
+
     /// The same without the edit with this number.
     pub(super) fn without(&self, number: usize) -> Self {
         let mut less = self.clone();
@@ -133,12 +140,18 @@ pub(super) fn write(
             continue;
         };
         let mut editor = Editor::new(&filter.place.file, &filter.text)?;
+        let mut numbers: Vec<usize> = Vec::new();
         for extension in &edits.lists {
             if let Scope::Reference(of, number) = &extension.scope
                 && of == name
+                && !numbers.contains(number)
             {
-                editor.add_to_reference(*number, &extension.name, &extension.values);
+                numbers.push(*number);
             }
+        }
+        for number in numbers {
+            let scope = Scope::Reference(name.to_owned(), number);
+            editor.add_to_reference(number, &edits.lists_in(&scope));
         }
         if is_own && name == top && !rules.is_empty() {
             editor.add_to_filter(&rules);
@@ -157,11 +170,10 @@ pub(super) fn write(
     }
     let mut port = Editor::new(source.file, source.text)?;
     let mut port_changed = false;
-    for extension in &edits.lists {
-        if extension.scope == Scope::Port {
-            port.add_to_port(source.number, &extension.name, &extension.values);
-            port_changed = true;
-        }
+    let lists = edits.lists_in(&Scope::Port);
+    if !lists.is_empty() {
+        port.add_to_port(source.number, &lists);
+        port_changed = true;
     }
     if !is_own && !rules.is_empty() {
         let name = new_name(library, source, binding, role);

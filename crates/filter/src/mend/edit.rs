@@ -1,5 +1,7 @@
 //! Small changes to XML texts that leave everything else as it was written.
 
+use std::ops::Range;
+
 use roxmltree::{Document, Node};
 
 use crate::diagnostic::Diagnostic;
@@ -10,7 +12,7 @@ pub(super) struct Editor<'t> {
     xml: Xml<'t>,
     text: &'t str,
     /// Places in the text with what is put there instead, in any order.
-    patches: Vec<(std::ops::Range<usize>, String)>,
+    patches: Vec<(Range<usize>, String)>,
 }
 
 impl<'t> Editor<'t> {
@@ -59,65 +61,76 @@ impl<'t> Editor<'t> {
         }
     }
 
-    /// Adds parameters to a port's `<filterref>`.
-    pub(super) fn add_to_port(&mut self, number: usize, name: &str, values: &[String]) {
+    /// Adds parameters to a port's `<filterref>`; once for each.
+    pub(super) fn add_to_port(&mut self, number: usize, new: &[(&str, &[String])]) {
         let found = self.port_reference(number).map(|node| node.range());
-        self.add_parameters(found, name, values);
+        self.add_parameters(found, new);
     }
 
-    /// Adds parameters to a `<filterref>` of a filter.
-    pub(super) fn add_to_reference(&mut self, number: usize, name: &str, values: &[String]) {
+    /// Adds parameters to a `<filterref>` of a filter; once for each.
+    pub(super) fn add_to_reference(&mut self, number: usize, new: &[(&str, &[String])]) {
         let found = self.reference(number).map(|node| node.range());
-        self.add_parameters(found, name, values);
+        self.add_parameters(found, new);
     }
 
-    fn add_parameters(
-        &mut self,
-        found: Option<std::ops::Range<usize>>,
-        name: &str,
-        values: &[String],
-    ) {
+    fn add_parameters(&mut self, found: Option<Range<usize>>, new: &[(&str, &[String])]) {
         let node = found.and_then(|range| {
             let mut all = self.xml.document.descendants();
             all.find(|node| node.range() == range)
         });
         let Some(node) = node else { return };
-        let line = |value: &String| format!("<parameter name='{name}' value='{value}'/>");
         let parameters = || {
             node.children()
                 .filter(|child| child.has_tag_name("parameter"))
         };
-        let same = parameters().rfind(|child| child.attribute("name") == Some(name));
-        let patch = if let Some(after) = same.or_else(|| parameters().next_back()) {
-            let indent = self.indent(after);
-            let new = values.iter().map(|value| indent.clone() + &line(value));
-            (after.range().end..after.range().end, new.collect())
-        } else {
+        let lines = |indent: &str, name: &str, values: &[String]| -> String {
+            let line = |value| format!("{indent}<parameter name='{name}' value='{value}'/>");
+            values.iter().map(line).collect()
+        };
+        let mut patches = Vec::new();
+        // Values come behind those of their name, new names behind everything.
+        let (mut last, mut others) = (String::new(), Vec::new());
+        for (name, values) in new {
+            let after = parameters().rfind(|child| child.attribute("name") == Some(name));
+            match after {
+                Some(after) => {
+                    let end = after.range().end;
+                    patches.push((end..end, lines(&self.indent(after), name, values)));
+                }
+                None => others.push((name, values)),
+            }
+        }
+        if let Some(after) = parameters().next_back() {
+            for (name, values) in others {
+                last += &lines(&self.indent(after), name, values);
+            }
+            let end = after.range().end;
+            patches.push((end..end, last));
+        } else if !others.is_empty() {
             let outer = self.indent(node);
             let indent = format!("{outer}  ");
-            let new: String = values
-                .iter()
-                .map(|value| indent.clone() + &line(value))
-                .collect();
+            for (name, values) in others {
+                last += &lines(&indent, name, values);
+            }
             let range = node.range();
             let own = &self.text[range.clone()];
-            if own.ends_with("/>") {
+            patches.push(if own.ends_with("/>") {
                 // From empty to one with children.
                 let end = own.trim_end_matches("/>").trim_end().len();
                 (
                     range.start + end..range.end,
-                    format!(">{new}{outer}</filterref>"),
+                    format!(">{last}{outer}</filterref>"),
                 )
             } else {
                 let end = own.rfind("</").unwrap_or(own.len());
                 let body = own[..end].trim_end().len();
                 (
                     range.start + body..range.start + end,
-                    format!("{new}{outer}"),
+                    format!("{last}{outer}"),
                 )
-            }
-        };
-        self.patches.push(patch);
+            });
+        }
+        self.patches.extend(patches);
     }
 
     /// Puts text before a filter's first rule or reference.
@@ -247,7 +260,13 @@ mod tests {
     #[test]
     fn a_value_stands_behind_those_of_its_name() {
         let mut editor = Editor::new("f", DOMAIN).unwrap();
-        editor.add_to_port(0, "IP", &values(&["10.0.0.2", "10.0.0.3"]));
+        editor.add_to_port(
+            0,
+            &[
+                ("MAC", &values(&["02:00:00:00:00:01"])),
+                ("IP", &values(&["10.0.0.2", "10.0.0.3"])),
+            ],
+        );
         editor.refer(0, "mine");
         assert_eq!(
             port_text("f", &editor.finish(), 0).unwrap(),
@@ -258,6 +277,7 @@ mod tests {
     <parameter name='IP' value='10.0.0.2'/>
     <parameter name='IP' value='10.0.0.3'/>
     <parameter name='GATEWAY_MAC' value='02:00:00:00:00:01'/>
+    <parameter name='MAC' value='02:00:00:00:00:01'/>
   </filterref>
 </interface>
 "
@@ -270,16 +290,19 @@ mod tests {
             (
                 "<filterbinding>\n  <filterref filter='x'/>\n</filterbinding>",
                 "<filterbinding>\n  <filterref filter='x'>\n    <parameter name='IP' \
-                 value='10.0.0.2'/>\n  </filterref>\n</filterbinding>",
+                 value='10.0.0.2'/>\n    <parameter name='MAC' value='x'/>\n  </filterref>\n</filterbinding>",
             ),
             (
                 "<filterbinding>\n  <filterref filter='x'>\n  </filterref>\n</filterbinding>",
                 "<filterbinding>\n  <filterref filter='x'>\n    <parameter name='IP' \
-                 value='10.0.0.2'/>\n  </filterref>\n</filterbinding>",
+                 value='10.0.0.2'/>\n    <parameter name='MAC' value='x'/>\n  </filterref>\n</filterbinding>",
             ),
         ] {
             let mut editor = Editor::new("f", text).unwrap();
-            editor.add_to_port(0, "IP", &values(&["10.0.0.2"]));
+            editor.add_to_port(
+                0,
+                &[("IP", &values(&["10.0.0.2"])), ("MAC", &values(&["x"]))],
+            );
             assert_eq!(editor.finish(), expected);
         }
     }
@@ -297,7 +320,7 @@ mod tests {
             let before = read_bindings("f", text).unwrap().remove(0);
             assert_eq!(before.filter.filter, "a>b");
             let mut editor = Editor::new("f", text).unwrap();
-            editor.add_to_port(0, "IP", &values(&["10.0.0.2"]));
+            editor.add_to_port(0, &[("IP", &values(&["10.0.0.2"]))]);
             editor.refer(0, "c");
             let new = editor.finish();
             let after = read_bindings("f", &new).unwrap().remove(0);
@@ -334,7 +357,7 @@ mod tests {
 ";
         let mut editor = Editor::new("f", text).unwrap();
         editor.add_to_filter(&values(&["<rule>\n  <ip/>\n</rule>"]));
-        editor.add_to_reference(0, "IP", &values(&["10.0.0.2"]));
+        editor.add_to_reference(0, &[("IP", &values(&["10.0.0.2"]))]);
         assert_eq!(
             editor.finish(),
             "<filter name='nova-instance-1'>

@@ -680,6 +680,20 @@ fn an_address_that_is_learned_must_be_told() {
         answer.parts[0],
         "IP: 192.0.2.200, 192.0.2.208 added to the list"
     );
+    // Two lists for a port that has none.
+    let binding = "<filterbinding><portdev name='vnet0'/><mac address='02:00:73:b6:53:c8'/><filterref \
+                   filter='clean-traffic'/></filterbinding>";
+    let told = Known {
+        vmac: true,
+        vrid: Some(1),
+        ..told
+    };
+    let answer = ask(&library, binding, &told, BOTH, Wishes::default());
+    assert!(
+        answer.parts[..2]
+            .iter()
+            .all(|part| part.ends_with("added to the list"))
+    );
 }
 
 #[test]
