@@ -9,10 +9,8 @@ use serde_json::Value;
 use super::{GuestCommand, run};
 use crate::workspace::{self, cargo};
 
-const PACKAGE: &str = "pointsman-filter";
-const TEST: &str = "kernel";
-/// What the test reads, in the package.
-const RECORDINGS: &str = "tests/golden/verdicts.json";
+/// What the tests of the library read.
+const RECORDINGS: &str = "crates/filter/tests/golden/verdicts.json";
 /// What would load on demand, which takes its time here.
 const MODULES: &[&str] = &[
     "bridge",
@@ -22,15 +20,24 @@ const MODULES: &[&str] = &[
     "nf_tables",
 ];
 
-/// Compares the kernel with the judge, frame by frame.
+/// Compares the kernel with the judge, frame by frame; then lets the program enforce.
 pub(crate) fn compare() -> Result<()> {
-    let program = build()?;
-    let recordings = workspace::root().join("crates/filter").join(RECORDINGS);
-    let mut command = GuestCommand::new(&program);
-    command.args = ["--test-threads", "1", "enforce::"]
-        .map(str::to_owned)
-        .into();
+    let kernel = build("pointsman-filter", "kernel")?;
+    let enforce = build("pointsman", "enforce")?;
+    let program = workspace::target().join("debug/pointsman");
+    let program = program.display().to_string();
+    let mut command = GuestCommand::new("sh");
+    command.args = [
+        "-ec",
+        "\"$0\" --test-threads 1 enforce::; \"$1\" --test-threads 1 state",
+        &kernel,
+        &enforce,
+    ]
+    .map(str::to_owned)
+    .into();
     command.with = ["nft", "ip", "ebtables-restore"].map(str::to_owned).into();
+    command.with.extend([kernel, enforce, program]);
+    let recordings = workspace::root().join(RECORDINGS);
     command.files.push((recordings.clone(), recordings));
     command.modules = MODULES.iter().map(|module| (*module).to_owned()).collect();
     // A minute where nothing else runs.
@@ -44,23 +51,23 @@ pub(crate) fn compare() -> Result<()> {
     Ok(())
 }
 
-/// Builds the test, and gives its path.
-fn build() -> Result<String> {
+/// Builds a test, and gives its path.
+fn build(package: &str, test: &str) -> Result<String> {
     let output = cargo()
-        .args(["test", "--quiet", "--package", PACKAGE, "--test", TEST])
+        .args(["test", "--quiet", "--package", package, "--test", test])
         .args(["--no-run", "--message-format", "json"])
         .output()
         .context("cannot run cargo")?;
     ensure!(
         output.status.success(),
-        "{TEST} of {PACKAGE} does not build"
+        "{test} of {package} does not build"
     );
     let built = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == TEST)
+        .filter(|message| message["target"]["name"] == test)
         .find_map(|message| message["executable"].as_str().map(str::to_owned))
-        .with_context(|| format!("cargo does not say where {TEST} is"))?;
+        .with_context(|| format!("cargo does not say where {test} is"))?;
     ensure!(Path::new(&built).exists(), "{built} was not built");
     Ok(built)
 }

@@ -190,7 +190,8 @@ fn script(enforced: &Enforced, installed: &[Installed], before: Option<&Installe
 
 /// How rules get to know the state of connections here.
 fn tracking(tracked: &[Option<Place>; 2]) -> Result<Tracking> {
-    const PROBE: &str = "table bridge pointsman_/probe { chain probe { ct state new accept\n } }\n";
+    const PROBE: &str =
+        "table bridge pointsman_/probe {\n\tchain probe {\n\t\tct state new accept\n\t}\n}\n";
     match nft::check(PROBE) {
         Ok(()) => return Ok(Tracking::Bridge),
         Err(nft::Error::Refused { .. }) => {}
