@@ -88,8 +88,14 @@ fn stand(
     let tag = tag.unwrap_or_else(|| format!("u{}", std::process::id()));
     let mut lab = FaultLab::build_working(fault, program, Some(tag), true)?;
     lab.break_all()?;
+    // Nobody shall find it before it is what it is called.
     if cured {
         lab.cure_all()?;
+    }
+    if cured || lab.fault().is_healthy() {
+        lab.expect_answer()?;
+    } else {
+        lab.expect_failure()?;
     }
     if json {
         print!("{}", show::topology(lab.fault(), lab.tag()).write());

@@ -103,7 +103,8 @@ fn virtual_router(priority: u8, refresh: u8) -> String {
     )
 }
 
-fn vrrp_split() -> Fault {
+/// Two directors that agree by VRRP which of them has the VIP.
+pub(crate) fn virtual_routers() -> Site {
     let mut site = Site::direct();
     site.needs.push(Need::Keepalived);
     let vip = format!("address add {VIP}/32 dev eth0");
@@ -126,11 +127,15 @@ fn vrrp_split() -> Fault {
         );
         site.last.push(spawn(node, node, &command));
     }
+    site
+}
+
+fn vrrp_split() -> Fault {
     let rule = "FORWARD -p IPv4 --ip-proto 112 -j DROP";
     Fault::single(
         "VRRP_SPLIT",
         "advertisements do not arrive, and both directors believe that they are the master",
-        site,
+        virtual_routers(),
         ("host2", "vnet1", &format!("-A {rule}")),
         vec![run("host2", &format!("ebtables -A {rule}"))],
         vec![run("host2", &format!("ebtables -D {rule}")), forget()],

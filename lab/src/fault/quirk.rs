@@ -8,6 +8,38 @@ use super::{Fault, action};
 
 pub(crate) fn quirks() -> Vec<Fault> {
     vec![
+        quirk("direct", "direct routing as it should be", Site::direct()),
+        quirk(
+            "direct-local",
+            "direct routing with the client on the servers' network",
+            Site::direct_local(),
+        ),
+        quirk(
+            "two-networks",
+            "direct routing to servers that answer by another network",
+            Site::two_networks(),
+        ),
+        quirk("tunnel", "a tunnel as it should be", Site::tunnel()),
+        quirk(
+            "masquerade",
+            "masquerade as it should be",
+            Site::masquerade(),
+        ),
+        quirk(
+            "one-armed",
+            "masquerade on one network, with the director as the server's gateway",
+            Site::one_armed(true),
+        ),
+        quirk(
+            "cluster",
+            "a service of Kubernetes with a guest of the host behind it",
+            super::kubernetes::with_programs(),
+        ),
+        quirk(
+            "vrrp",
+            "two directors of which one is the master",
+            super::identity::virtual_routers(),
+        ),
         quirk(
             "symmetric-rp-filter",
             "strict reverse-path check where requests come and answers leave",
