@@ -11,8 +11,8 @@ use std::fmt;
 use crate::connection::Connections;
 use crate::field::Field;
 use crate::frame::{Frame, Sight};
-use crate::judge::{Judgement, Step, Verdict};
-use crate::model::{Chain, Engine, FilterRule, Origin, Ruleset, Table};
+use crate::judge::{Judgement, Outcome, Step, Verdict};
+use crate::model::{Action, Chain, Engine, FilterRule, Origin, Ruleset, Table};
 use crate::nwfilter::Reached;
 use crate::owner::{self, Owner};
 use crate::test::{Name, Situation};
@@ -175,10 +175,23 @@ pub fn explain(
         owner::of_filters(path.chain([filter.filter.as_str()]))
     });
     explanation.owner = made_of.or_else(|| owner::owner(table, &chain.name));
-    let view = View {
+    let view = |chain| View {
         situation: situation(&frame, table),
         chain,
         filters,
+        caller: None,
+    };
+    let caller = judgement.path.iter().rev().find_map(|from| {
+        let Outcome::Applied(Action::Jump(to) | Action::Goto(to)) = &from.outcome else {
+            return None;
+        };
+        let is_call = *to == step.chain && from.table == step.table;
+        let caller = table.chain(&from.chain).filter(|_| is_call)?;
+        Some((Box::new(view(caller)), from.number?))
+    });
+    let view = View {
+        caller,
+        ..view(chain)
     };
     (explanation.reason, explanation.pins) = view.reason(step, judgement);
     explanation

@@ -247,6 +247,45 @@ fn nova_and_neutron_chains_are_named_as_their_owners() {
     said.has("source address pinned by `neutron-linuxbri-s0678bf1d-4`")
         .has("OpenStack neutron: addresses that the port may send from, port 0678bf1d-4...")
         .has("allowed-address");
+    // Security groups see packets put together: a fragment alone tells nothing.
+    files.write(
+        "rules",
+        "*filter\n:FORWARD ACCEPT [0:0]\n:neutron-linuxbri-i0678bf1d-4 - [0:0]\n\
+         :neutron-linuxbri-sg-fallback - [0:0]\n\
+         -A FORWARD -m physdev --physdev-out tap0678bf1d-41 -j neutron-linuxbri-i0678bf1d-4\n\
+         -A neutron-linuxbri-i0678bf1d-4 -m state --state RELATED,ESTABLISHED -j RETURN\n\
+         -A neutron-linuxbri-i0678bf1d-4 -p tcp -m tcp --dport 22 -j RETURN\n\
+         -A neutron-linuxbri-i0678bf1d-4 -p udp -m udp --dport 53 -j RETURN\n\
+         -A neutron-linuxbri-i0678bf1d-4 -j neutron-linuxbri-sg-fallback\n\
+         -A neutron-linuxbri-sg-fallback -j DROP\nCOMMIT\n",
+    );
+    let ingress = |vip: &str, protocol: &str| {
+        let rules = files.path("rules").display().to_string();
+        let mut all = vec![
+            "--rules",
+            &rules,
+            "--port",
+            "tap0678bf1d-41",
+            "--role",
+            "vrrp",
+        ];
+        all.extend([
+            "--mac",
+            "fa:16:3e:58:1:ac",
+            "--vip",
+            vip,
+            "--protocol",
+            protocol,
+        ]);
+        check(&all)
+    };
+    let tcp = ingress("10.16.0.200:80", "tcp");
+    assert_eq!(tcp.code, 1);
+    tcp.has("dropped by `neutron-linuxbri-sg-fallback`, rule 1")
+        .has("destination port 80 is neither 22 with protocol tcp")
+        .has("(SG_INGRESS");
+    let udp = ingress("10.16.0.200:53", "udp");
+    udp.has("pass    in  must pass       request of client");
 }
 
 #[test]

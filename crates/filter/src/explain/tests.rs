@@ -147,6 +147,19 @@ fn every_way_to_end_has_its_words() {
 }
 
 #[test]
+fn a_chain_that_only_drops_is_explained_by_the_one_that_calls_it() {
+    let text = "*filter\n:FORWARD ACCEPT\n:in - [0:0]\n:fallback - [0:0]\n-A FORWARD -j in\n\
+                -A in -p tcp -m tcp --dport 22 -j RETURN\n-A in -p udp -j RETURN\n\
+                -A in -j fallback\n-A fallback -j DROP\n";
+    let rules = iptables::read_save(iptables::Version::V4, "f", text).unwrap();
+    assert_eq!(
+        explained(&rules, &[]).to_string(),
+        "drop: destination port 80 is not 22 with protocol tcp; iptables filter, chain fallback, \
+         rule 1: -j DROP"
+    );
+}
+
+#[test]
 fn doubts_are_said() {
     let said = |rule: &str| {
         let text = format!("*filter\n:FORWARD ACCEPT\n-A FORWARD {rule}\n");

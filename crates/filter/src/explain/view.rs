@@ -14,6 +14,8 @@ pub(super) struct View<'a> {
     pub(super) situation: Situation<'a>,
     pub(super) chain: &'a Chain,
     pub(super) filters: &'a [Reached<'a>],
+    /// The chain that called this one, and the number of its rule.
+    pub(super) caller: Option<(Box<View<'a>>, usize)>,
 }
 
 impl View<'_> {
@@ -25,7 +27,9 @@ impl View<'_> {
         match (&step.outcome, rule) {
             (Outcome::Applied(Action::Drop | Action::Reject), Some(rule)) => {
                 let number = step.number.unwrap_or_default();
-                let (mut reason, pins) = self.dropped(rule, number);
+                let (found, pins) = self.dropped(rule, number);
+                let mut reason =
+                    found.unwrap_or_else(|| "everything that gets here is dropped".into());
                 if step.outcome == Outcome::Applied(Action::Reject) {
                     reason += ", and the sender is told";
                 }
@@ -62,7 +66,7 @@ impl View<'_> {
     }
 
     /// Why a rule drops: by its own tests, and by what the rules before it would let pass.
-    fn dropped(&self, rule: &Rule, number: usize) -> (String, Option<Pinned>) {
+    fn dropped(&self, rule: &Rule, number: usize) -> (Option<String>, Option<Pinned>) {
         let own = self.own(rule);
         // A rule that names a spoofed address by itself: `-s ! MAC -j DROP`.
         let pins = rule.tests.iter().find_map(|test| match test {
@@ -72,14 +76,20 @@ impl View<'_> {
             _ => None,
         });
         if pins.is_some() {
-            return (own.unwrap_or_default(), pins);
+            return (own, pins);
         }
         let (missed, pins) = self.missed(number - 1);
         let reason = match (own, missed) {
-            (Some(own), Some(missed)) => format!("{own}; {missed}"),
-            (Some(own), None) => own,
-            (None, Some(missed)) => missed,
-            (None, None) => "everything that gets here is dropped".into(),
+            (Some(own), Some(missed)) => Some(format!("{own}; {missed}")),
+            // A chain that only drops is entered by another one for all that it did not let pass.
+            (None, None) => {
+                let missed = self
+                    .caller
+                    .as_ref()
+                    .and_then(|(caller, number)| caller.missed(number - 1).0);
+                return (missed, None);
+            }
+            (own, missed) => own.or(missed),
         };
         (reason, pins)
     }

@@ -16,13 +16,28 @@ pub(super) struct Finding {
 impl Finding {
     /// Whether it does not pass and must.
     pub(super) fn is_lacking(&self) -> bool {
-        self.kind.need == Need::Must && self.explanation.verdict != Verdict::Pass
+        self.kind.need == Need::Must && self.is_kept()
+    }
+
+    /// Whether it does not pass, as far as a single frame tells.
+    fn is_kept(&self) -> bool {
+        self.explanation.verdict != Verdict::Pass && !self.is_put_together()
+    }
+
+    /// A fragment that rules for packets drop: connection tracking puts it together with the others
+    /// before they see it.
+    pub(super) fn is_put_together(&self) -> bool {
+        let rule = self.explanation.rule.as_ref();
+        let by_packets = rule.is_some_and(|rule| {
+            rule.table.starts_with("iptables ") || rule.table.starts_with("ip6tables ")
+        });
+        by_packets && self.kind.id.contains("fragment")
     }
 
     /// Whether people should look at it.
     pub(super) fn is_trouble(&self) -> bool {
         match self.kind.need {
-            Need::Must | Need::Should => self.explanation.verdict != Verdict::Pass,
+            Need::Must | Need::Should => self.is_kept(),
             Need::MustNot => self.kind.part == Part::Work && !self.is_dropped(),
             Need::Free => false,
         }
@@ -90,7 +105,7 @@ pub(super) struct Cause<'f> {
 pub(super) fn causes(findings: &[Finding]) -> Vec<Cause<'_>> {
     let mut causes: Vec<Cause<'_>> = Vec::new();
     for finding in findings {
-        if finding.explanation.verdict == Verdict::Pass {
+        if !finding.is_kept() {
             continue;
         }
         let (must, should) = match finding.kind.need {

@@ -84,6 +84,12 @@ fn row(text: &mut String, finding: &Finding) {
         return;
     };
     let _ = writeln!(text, "            {}", rule.place_words());
+    if finding.is_put_together() {
+        let _ = writeln!(
+            text,
+            "            for a fragment alone; connection tracking puts packets together before"
+        );
+    }
     if finding.is_trouble() {
         if let Some(origin) = rule.origin_words() {
             let _ = writeln!(text, "            {origin}");
