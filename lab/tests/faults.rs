@@ -1,6 +1,7 @@
 //! Every fault fails as told, is cured by its cure, and fails again when the cure is undone.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -13,7 +14,8 @@ use pointsman_lab::fault::fault_lab::FaultLab;
 use pointsman_lab::fault::{Fault, REFUSED, TIMED_OUT, faults, find, quirks, stories};
 use pointsman_lab::lab::{self, Program};
 use pointsman_lab::process::wait_until;
-use pointsman_lab::tag;
+use pointsman_lab::{namespace, tag};
+use pointsman_linux::packet::Capture;
 use pointsman_path::catalogue::Code;
 use pointsman_path::snapshot::Origin;
 use pointsman_path::topology::{Role, Topology};
@@ -26,7 +28,16 @@ const AT_ONCE: usize = 6;
 
 fn skipped() -> bool {
     let mut reason = lab::why_not();
-    for program in ["ebtables", "iptables", "tc", "sysctl", "conntrack"] {
+    for program in [
+        "ebtables",
+        "iptables",
+        "nft",
+        "ethtool",
+        "sysctl",
+        "conntrack",
+        "tcpdump",
+        "nstat",
+    ] {
         let found = Command::new(program)
             .arg("--version")
             .stdout(Stdio::null())
@@ -226,7 +237,7 @@ fn dropped(lab: &FaultLab, host: &str, chain: &str) -> u64 {
     number_after(&text, "-j DROP")
 }
 
-/// Frames that an interface of a node sends or gets while `work` runs, each as one line of tcpdump.
+/// What interfaces of nodes send and get while `work` runs, each as tcpdump shows it.
 fn captured(
     lab: &mut FaultLab,
     points: &[(&str, &str)],
@@ -235,35 +246,45 @@ fn captured(
     let captures: Vec<_> = points
         .iter()
         .map(|(node, device)| {
-            let mut capture = Command::new("ip")
-                .args(["netns", "exec", &lab.namespace(node)])
-                .args(["tcpdump", "-n", "-e", "-l", "--immediate-mode"])
-                .args(["-i", device, "tcp"])
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            // It listens when it says so.
-            let mut said = std::io::BufReader::new(capture.stderr.take().unwrap());
-            let mut line = String::new();
-            while !line.contains("listening on") {
-                line.clear();
-                let length = std::io::BufRead::read_line(&mut said, &mut line).unwrap();
-                assert!(length > 0, "tcpdump ended early");
-            }
-            (capture, said)
+            let open = || Capture::open(*device);
+            namespace::run_in(&lab.namespace(node), open)
+                .unwrap()
+                .unwrap()
         })
         .collect();
     work(lab);
-    captures
-        .into_iter()
-        .map(|(capture, said)| {
-            kill(Pid::from_raw(capture.id().cast_signed()), Signal::SIGINT).unwrap();
-            let output = capture.wait_with_output().unwrap();
-            drop(said);
-            String::from_utf8(output.stdout).unwrap()
-        })
-        .collect()
+    // The kernel holds every frame until it is read: none can be missed.
+    captures.into_iter().map(shown).collect()
+}
+
+fn shown(mut capture: Capture) -> String {
+    // The file format of libpcap, version 2.4, for Ethernet.
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 4 << 16 | 2, 0, 0, 65_535, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    while let Some(frame) = capture.next(Duration::ZERO).unwrap() {
+        let length = frame.bytes.len() as u32;
+        for word in [0, 0, length, length] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(&frame.bytes);
+    }
+    let mut tcpdump = Command::new("tcpdump");
+    tcpdump.args(["-n", "-e", "-r", "-", "tcp or (vlan and tcp)"]);
+    let output = thread::scope(|scope| {
+        let child = tcpdump
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = child.unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        scope.spawn(move || pipe.write_all(&file).unwrap());
+        child.wait_with_output().unwrap()
+    });
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
