@@ -111,6 +111,13 @@ const TOOLS: &[Tool] = &[
         Purpose::Test,
         "is compared with the packet display",
     ),
+    // Its service does not start without a /etc/keepalived/keepalived.conf, and the package brings none.
+    tool(
+        "keepalived",
+        "keepalived",
+        Purpose::Test,
+        "reads the same configurations, to be compared",
+    ),
     tool(
         "tshark",
         "tshark",

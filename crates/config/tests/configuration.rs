@@ -75,7 +75,7 @@ fn an_instance_has_keepalived_s_defaults() {
         (true, false, 3)
     );
     assert_eq!(one.addresses[0].prefix, 24);
-    assert_eq!(one.announce.lower_delay(), Duration::from_secs(5));
+    assert_eq!(one.announce.lower_delay, Duration::from_secs(5));
     let (configuration, _) = read(&instance("state MASTER"));
     assert_eq!(configuration.instances[0].priority, 255);
     let (configuration, _) = read(&instance("priority 255"));

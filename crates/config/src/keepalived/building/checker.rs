@@ -16,10 +16,20 @@ use super::{Opened, small, tracking};
 
 /// The name in `HELO`.
 const HELO: &str = "smtpchecker.keepalived.org";
+/// Keywords that say where a check connects.
+const CONNECTION: [&str; 7] = [
+    "connect_ip",
+    "connect_port",
+    "bindto",
+    "bind_port",
+    "bind_if",
+    "connect_timeout",
+    "fwmark",
+];
 const QUERIES: [&str; 7] = ["A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA"];
 
-/// Reads a checker's block for the real server at an address and port as written; old forms of
-/// `SMTP_CHECK` are several checkers.
+/// Reads a checker's block for the real server at an address and port as written; each `host`
+/// of an `SMTP_CHECK` is a checker.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     configuration: &Configuration,
@@ -53,34 +63,37 @@ pub(super) fn read(
         }
     }
     binding.check(reader, &places);
-    let check = match block {
-        Block::Tcp => Some(Check::Tcp(binding)),
-        Block::Ping => Some(Check::Ping(binding)),
-        Block::Http | Block::Https => http(reader, block, at, &entries, binding, inherited),
-        Block::Smtp => Some(smtp(reader, &entries, binding)),
-        Block::Dns => Some(dns(reader, &entries, binding)),
-        Block::Udp => Some(udp(reader, at, &entries, binding)),
-        Block::Misc => misc(reader, at, &entries),
-        _ => file(reader, configuration, at, &entries),
+    let own = |check| vec![(check, timing(block, entries.iter(), inherited))];
+    let checks = match block {
+        Block::Tcp => own(Check::Tcp(binding)),
+        Block::Ping => own(Check::Ping(binding)),
+        Block::Smtp => smtp(reader, &entries, binding, of, inherited),
+        Block::Dns => own(dns(reader, &entries, binding)),
+        Block::Udp => own(udp(reader, at, &entries, binding)),
+        Block::Http | Block::Https => {
+            let check = http(reader, block, at, &entries, binding, inherited);
+            check.map(own).unwrap_or_default()
+        }
+        Block::Misc => misc(reader, at, &entries).map(own).unwrap_or_default(),
+        _ => {
+            let check = file(reader, configuration, at, &entries);
+            check.map(own).unwrap_or_default()
+        }
     };
-    let timing = timing(block, &entries, inherited);
-    let make = |check| Checker {
+    let make = |(check, timing)| Checker {
         places: places.clone(),
         timing,
         check,
     };
-    match check {
-        // One host is one checker.
-        Some(Check::Smtp(hosts, helo)) => hosts
-            .into_iter()
-            .map(|host| make(Check::Smtp(vec![host], helo.clone())))
-            .collect(),
-        check => check.into_iter().map(make).collect(),
-    }
+    checks.into_iter().map(make).collect()
 }
 
 /// When, from what the checker says, what it inherits, and what its kind has.
-fn timing(block: Block, entries: &[Entry<'_>], inherited: &Inherited) -> Timing {
+fn timing<'e, 's: 'e>(
+    block: Block,
+    entries: impl Iterator<Item = &'e Entry<'s>>,
+    inherited: &Inherited,
+) -> Timing {
     let mut own = inherited.clone();
     let mut log_all_failures = inherited.log_all_failures;
     for entry in entries {
@@ -292,29 +305,45 @@ fn codes(text: &str) -> Option<(u16, u16)> {
     ((100..=599).contains(&first) && first <= last && last <= 599).then_some((first, last))
 }
 
-fn smtp(reader: &mut Reader<'_>, entries: &[Entry<'_>], binding: Binding) -> Check {
-    let mut helo = HELO.to_owned();
-    let mut hosts = Vec::new();
+/// One check, or one for each `host`.
+fn smtp(
+    reader: &mut Reader<'_>,
+    entries: &[Entry<'_>],
+    binding: Binding,
+    of: (IpAddr, u16),
+    inherited: &Inherited,
+) -> Vec<(Check, Timing)> {
+    let said = entries
+        .iter()
+        .rev()
+        .find_map(|entry| match (entry.keyword.name, entry.value) {
+            ("helo_name", Value::Word(word)) => Some(word.text.clone()),
+            _ => None,
+        });
+    let helo = said.unwrap_or_else(|| HELO.to_owned());
+    let mut checks = Vec::new();
     for entry in entries {
-        match (entry.keyword.name, entry.value) {
-            ("helo_name", Value::Word(word)) => helo = word.text.clone(),
-            ("host", Value::Block(_, block)) => {
-                let mut host = binding.clone();
-                let mut places = Places::new(entry.place);
-                for entry in reader.entries(Block::SmtpHost, block) {
-                    places.note(entry.keyword.name, entry.place);
-                    host.read(&entry);
-                }
-                host.check(reader, &places);
-                hosts.push(host);
-            }
-            _ => {}
+        let ("host", Value::Block(_, block)) = (entry.keyword.name, entry.value) else {
+            continue;
+        };
+        let mut host = Binding::of(of, inherited);
+        let mut places = Places::new(entry.place);
+        let own = reader.entries(Block::SmtpHost, block);
+        for entry in &own {
+            places.note(entry.keyword.name, entry.place);
+            host.read(entry);
         }
+        host.check(reader, &places);
+        let timing = timing(Block::Smtp, entries.iter().chain(&own), inherited);
+        checks.push((Check::Smtp(host, helo.clone()), timing));
     }
-    if hosts.is_empty() {
-        hosts.push(binding);
+    // What says beside its hosts where it connects is one more.
+    let connects = |entry: &Entry<'_>| CONNECTION.contains(&entry.keyword.name);
+    if checks.is_empty() || entries.iter().any(connects) {
+        let timing = timing(Block::Smtp, entries.iter(), inherited);
+        checks.insert(0, (Check::Smtp(binding, helo), timing));
     }
-    Check::Smtp(hosts, helo)
+    checks
 }
 
 fn dns(reader: &mut Reader<'_>, entries: &[Entry<'_>], binding: Binding) -> Check {

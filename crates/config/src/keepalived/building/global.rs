@@ -58,6 +58,12 @@ pub(super) fn read(reader: &mut Reader<'_>, global: &mut Global, block: &[Statem
             _ => {}
         }
     }
+    if global.places.of("vrrp_garp_lower_prio_delay").is_none() {
+        global.announce.lower_delay = global.announce.delay;
+    }
+    if global.places.of("vrrp_garp_lower_prio_repeat").is_none() {
+        global.announce.lower_repeat = global.announce.repeat;
+    }
     for (script, timeout) in [&mut global.startup, &mut global.shutdown]
         .into_iter()
         .zip(timeouts)
@@ -94,9 +100,9 @@ fn protocol(reader: &mut Reader<'_>, global: &mut Global, entry: &Entry<'_>) {
         ("vrrp_garp_master_refresh", Value::Whole(s)) => announce.refresh = whole_seconds(s),
         ("vrrp_garp_master_refresh_repeat", Value::Whole(n)) => announce.refresh_repeat = small(n),
         ("vrrp_garp_lower_prio_delay", Value::Whole(s)) => {
-            announce.lower_delay = Some(whole_seconds(s));
+            announce.lower_delay = whole_seconds(s);
         }
-        ("vrrp_garp_lower_prio_repeat", Value::Whole(n)) => announce.lower_repeat = Some(small(n)),
+        ("vrrp_garp_lower_prio_repeat", Value::Whole(n)) => announce.lower_repeat = small(n),
         ("vrrp_garp_interval", Value::Time(time)) => global.garp_interval = time,
         ("vrrp_gna_interval", Value::Time(time)) => global.gna_interval = time,
         ("vrrp_min_garp", Value::Switch(true)) => {

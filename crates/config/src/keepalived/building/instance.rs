@@ -131,9 +131,9 @@ impl Draft {
             ("garp_master_refresh", Value::Whole(s)) => announce.refresh = whole_seconds(s),
             ("garp_master_refresh_repeat", Value::Whole(n)) => announce.refresh_repeat = small(n),
             ("garp_lower_prio_delay", Value::Whole(s)) => {
-                announce.lower_delay = Some(whole_seconds(s));
+                announce.lower_delay = whole_seconds(s);
             }
-            ("garp_lower_prio_repeat", Value::Whole(n)) => announce.lower_repeat = Some(small(n)),
+            ("garp_lower_prio_repeat", Value::Whole(n)) => announce.lower_repeat = small(n),
             ("down_timer_adverts", Value::Whole(n)) => instance.down_adverts = small(n),
             ("lower_prio_no_advert", Value::Switch(on)) => instance.lower_no_advert = on,
             ("higher_prio_send_advert", Value::Switch(on)) => instance.higher_send_advert = on,
@@ -277,6 +277,11 @@ impl Draft {
         if self.instance.version == 3 {
             let text = "version 3 has no authentication; none is used".to_owned();
             return reader.error(place, text);
+        }
+        if header && self.instance.begins_as_master && self.instance.priority < 255 {
+            let text = "`state MASTER` has no effect with `auth_type AH`".to_owned();
+            reader.error(self.instance.places.near("state"), text);
+            self.instance.begins_as_master = false;
         }
         self.instance.authentication = Some(if header {
             Authentication::Header(password)

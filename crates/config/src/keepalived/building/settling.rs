@@ -12,6 +12,19 @@ pub(super) fn ports(reader: &mut Reader<'_>, service: &mut Service) {
         Target::Mark(_) => 0,
         Target::Group(_) => return,
     };
+    if let Some(sorry) = &mut service.sorry
+        && sorry.method.method != ForwardingMethod::Masquerade
+        && sorry.port != port
+    {
+        if sorry.port != 0 && port != 0 {
+            let text = format!(
+                "port {}: direct routing and tunnels leave the service's port, {port}, as it is",
+                sorry.port
+            );
+            reader.error(service.places.near("sorry_server"), text);
+        }
+        sorry.port = port;
+    }
     for server in &mut service.servers {
         if server.method.method == ForwardingMethod::Masquerade || server.port == port {
             continue;
@@ -65,5 +78,6 @@ pub(super) fn enough(reader: &mut Reader<'_>, service: &mut Service) {
         );
         reader.error(service.places.near("quorum"), text);
         service.quorum = u32::try_from(total).unwrap_or(u32::MAX).max(1);
+        service.hysteresis = service.hysteresis.min(service.quorum - 1);
     }
 }

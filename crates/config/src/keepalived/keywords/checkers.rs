@@ -35,8 +35,8 @@ const CONNECTION: [(&str, Arguments, &str); 7] = [
 /// Each checker with its timing, those that connect with their connection, and what is their own.
 pub(super) const CHECKERS: &[Keyword] = &rows();
 
-const TIMED: [Block; 8] = [Tcp, Http, Https, Smtp, Dns, Misc, Udp, Ping];
-const CONNECTED: [Block; 7] = [Tcp, Http, Https, Smtp, Dns, Udp, Ping];
+const TIMED: [Block; 9] = [Tcp, Http, Https, Smtp, Dns, Misc, Udp, Ping, SmtpHost];
+const CONNECTED: [Block; 8] = [Tcp, Http, Https, Smtp, Dns, Udp, Ping, SmtpHost];
 const COUNT: usize = TIMED.len() * TIMING.len() + CONNECTED.len() * CONNECTION.len() + OWN.len();
 
 const fn rows() -> [Keyword; COUNT] {
@@ -76,7 +76,7 @@ const fn rows() -> [Keyword; COUNT] {
 const PROTOCOLS: &[&str] = &["1.0", "1.0C", "1.0c", "1.1"];
 const NO_BFD: &str = "BFD is not spoken: the real server is taken for up";
 
-const OWN: [Keyword; 45] = [
+const OWN: [Keyword; 38] = [
     yes(Http, "http_protocol", OneOf(PROTOCOLS), "1.0"),
     yes(Https, "http_protocol", OneOf(PROTOCOLS), "1.0"),
     yes(Http, "fast_recovery", Switch, "off"),
@@ -106,32 +106,10 @@ const OWN: [Keyword; 45] = [
     yes(Url, "regex_max_offset", Whole(0, INT), "no end"),
     yes(Smtp, "helo_name", Word, "smtpchecker.keepalived.org"),
     yes(Smtp, "host", Opens(SmtpHost), ""),
-    yes(SmtpHost, "connect_ip", Address, "the real server's"),
-    yes(
-        SmtpHost,
-        "connect_port",
-        Whole(1, 65535),
-        "the real server's",
-    ),
-    yes(SmtpHost, "bindto", Address, "the kernel's choice"),
-    yes(
-        SmtpHost,
-        "bind_port",
-        Whole(1, 65535),
-        "the kernel's choice",
-    ),
-    yes(SmtpHost, "bind_if", Word, "none"),
-    yes(
-        SmtpHost,
-        "connect_timeout",
-        Seconds(1, FOREVER),
-        "the real server's",
-    ),
-    yes(SmtpHost, "fwmark", Whole(0, U32), "none"),
     yes(Dns, "type", Word, "SOA"),
     yes(Dns, "name", Word, "`.`"),
     yes(Misc, "misc_path", Word, "none, it is needed"),
-    yes(Misc, "misc_timeout", Whole(0, U32), "delay_loop"),
+    yes(Misc, "misc_timeout", Whole(0, 4294), "delay_loop"),
     yes(Misc, "misc_dynamic", Nothing, "off"),
     yes(Misc, "user", Several, "script_user"),
     no(BfdCheck, "name", Word, NO_BFD),

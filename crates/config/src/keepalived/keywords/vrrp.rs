@@ -10,7 +10,7 @@ const VMAC: &str = "the addresses stay on the interface's own MAC, and adverts c
 const ROUTES: &str = "it does not come and go with the master; set it with a notify script";
 const BFD: &str = "BFD is not spoken: nothing is tracked";
 const INT: i64 = i32::MAX as i64;
-const FOREVER: u64 = u32::MAX as u64;
+const U32: i64 = u32::MAX as i64;
 
 /// `vrrp_instance`.
 pub(super) const INSTANCE: &[Keyword] = &[
@@ -65,31 +65,31 @@ pub(super) const INSTANCE: &[Keyword] = &[
     yes(
         Instance,
         "garp_master_delay",
-        Whole(0, INT),
+        Whole(0, 4294),
         "vrrp_garp_master_delay",
     ),
     yes(
         Instance,
         "garp_master_repeat",
-        Whole(1, INT),
+        Whole(1, U32),
         "vrrp_garp_master_repeat",
     ),
     yes(
         Instance,
         "garp_master_refresh",
-        Whole(0, INT),
+        Whole(0, U32),
         "vrrp_garp_master_refresh",
     ),
     yes(
         Instance,
         "garp_master_refresh_repeat",
-        Whole(1, INT),
+        Whole(1, U32),
         "vrrp_garp_master_refresh_repeat",
     ),
     yes(
         Instance,
         "garp_lower_prio_delay",
-        Whole(0, INT),
+        Whole(0, 4294),
         "vrrp_garp_lower_prio_delay",
     ),
     yes(
@@ -230,7 +230,7 @@ pub(super) const INSTANCE: &[Keyword] = &[
     idle(
         Instance,
         "kernel_rx_buf_size",
-        Whole(1, INT),
+        Word,
         "Pointsman sizes its own sockets",
     ),
 ];
@@ -275,13 +275,13 @@ pub(super) const OTHERS: &[Keyword] = &[
     yes(
         GarpGroup,
         "garp_interval",
-        Seconds(0, FOREVER),
+        Seconds(0, INT as u64),
         "vrrp_garp_interval",
     ),
     yes(
         GarpGroup,
         "gna_interval",
-        Seconds(0, FOREVER),
+        Seconds(0, INT as u64),
         "vrrp_gna_interval",
     ),
     yes(GarpGroup, "interface", Word, ""),

@@ -41,7 +41,7 @@ pub enum Check {
     /// `HTTP_GET`, `SSL_GET`.
     Http(HttpCheck),
     /// `SMTP_CHECK`: a mail server greets; the second is the name in `HELO`.
-    Smtp(Vec<Binding>, String),
+    Smtp(Binding, String),
     /// `DNS_CHECK`: a name server answers to type and name.
     Dns(Binding, String, String),
     /// `UDP_CHECK`.

@@ -79,10 +79,10 @@ pub struct Announce {
     pub refresh: Duration,
     /// `garp_master_refresh_repeat`.
     pub refresh_repeat: u32,
-    /// `garp_lower_prio_delay`; none is `delay`.
-    pub lower_delay: Option<Duration>,
-    /// `garp_lower_prio_repeat`; none is `repeat`.
-    pub lower_repeat: Option<u32>,
+    /// `garp_lower_prio_delay`; without it, and without the global one, the global master's.
+    pub lower_delay: Duration,
+    /// `garp_lower_prio_repeat`; without it, and without the global one, the global master's.
+    pub lower_repeat: u32,
 }
 
 impl Default for Announce {
@@ -92,21 +92,9 @@ impl Default for Announce {
             repeat: 5,
             refresh: Duration::ZERO,
             refresh_repeat: 1,
-            lower_delay: None,
-            lower_repeat: None,
+            lower_delay: Duration::from_secs(5),
+            lower_repeat: 5,
         }
-    }
-}
-
-impl Announce {
-    /// Time to the second burst after an advertisement of lower priority.
-    pub fn lower_delay(&self) -> Duration {
-        self.lower_delay.unwrap_or(self.delay)
-    }
-
-    /// Rounds after an advertisement of lower priority.
-    pub fn lower_repeat(&self) -> u32 {
-        self.lower_repeat.unwrap_or(self.repeat)
     }
 }
 
