@@ -89,8 +89,8 @@ pub(super) fn learn(
             ));
             let none = [String::new()];
             let servers = if servers.is_empty() { &none } else { servers };
-            for to in [mac, "Broadcast"] {
-                into.extend(servers.iter().map(|server| dhcp(to, server)));
+            for server in servers {
+                into.extend([mac, "Broadcast"].map(|to| dhcp(to, server)));
             }
             into.push("-j DROP".to_owned());
         }

@@ -56,10 +56,8 @@ pub fn compile(
     } = Tree::new(library, binding)?;
     if let Some(learning) = learning {
         let servers = parameters.get("DHCPSERVER").unwrap_or_default();
-        let mac = parameters
-            .get("MAC")
-            .and_then(|list| list.first())
-            .map_or(binding.mac.as_str(), String::as_str);
+        // Whatever the parameters say.
+        let mac = binding.mac.as_str();
         let ruleset = match backend {
             Backend::Ebiptables => ebiptables::learn(port, mac, learning, servers),
             Backend::Nftables => nftables::learn(port, mac, learning, servers),
@@ -455,6 +453,36 @@ mod tests {
             for backend in [Backend::Ebiptables, Backend::Nftables] {
                 let compiled = compile(&library, &binding, "v", backend).unwrap();
                 assert_eq!(compiled.learning, Some(learning));
+            }
+        }
+    }
+
+    #[test]
+    fn while_an_address_is_learned_servers_answer_in_their_order_to_the_ports_own_mac() {
+        let library = library(&[SOURCE]);
+        let binding = binding(
+            "x",
+            &[
+                ("CTRL_IP_LEARNING", "dhcp"),
+                ("DHCPSERVER", "10.0.0.1"),
+                ("DHCPSERVER", "10.0.0.2"),
+                ("MAC", "02:00:00:00:00:01"),
+            ],
+        );
+        for (backend, chain, own) in [
+            (Backend::Ebiptables, "libvirt-O-v", "-d 02:00:73:b6:53:c8"),
+            (Backend::Nftables, "v-in", "ether daddr 02:00:73:b6:53:c8"),
+        ] {
+            let compiled = compile(&library, &binding, "v", backend).unwrap();
+            let rules = &compiled.ruleset.tables[0].chain(chain).unwrap().rules;
+            let texts: Vec<&str> = rules.iter().map(|rule| rule.text.as_str()).collect();
+            assert_eq!(texts.len(), 5, "{texts:?}");
+            for (at, server) in ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.2"]
+                .iter()
+                .enumerate()
+            {
+                assert!(texts[at].contains(server), "{texts:?}");
+                assert_eq!(texts[at].contains(own), at % 2 == 0, "{texts:?}");
             }
         }
     }

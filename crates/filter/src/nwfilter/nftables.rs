@@ -87,17 +87,15 @@ pub(super) fn learn(
             asks.push(accept());
             builder.push(ETHERNET, "out", asks, Origin::Frame);
             builder.push(ETHERNET, "out", vec![json!({"drop": null})], Origin::Frame);
-            for to in [mac, "ff:ff:ff:ff:ff:ff"] {
-                let mut answers = vec![vec![equal("ether", "daddr", json!(to), false), ip()]];
-                if !servers.is_empty() {
-                    let to = || equal("ether", "daddr", json!(to), false);
-                    let from = |server| equal("ip", "saddr", json!(server), false);
-                    answers = servers
-                        .iter()
-                        .map(|server| vec![to(), from(server)])
-                        .collect();
-                }
-                for mut answer in answers {
+            let none = [String::new()];
+            let servers = if servers.is_empty() { &none } else { servers };
+            for server in servers {
+                for to in [mac, "ff:ff:ff:ff:ff:ff"] {
+                    let from = match server.as_str() {
+                        "" => ip(),
+                        server => equal("ip", "saddr", json!(server), false),
+                    };
+                    let mut answer = vec![equal("ether", "daddr", json!(to), false), from];
                     answer.extend(ports(67, 68));
                     answer.push(accept());
                     builder.push(ETHERNET, "in", answer, Origin::Frame);
