@@ -136,7 +136,11 @@ fn vrrp_split() -> Fault {
         "VRRP_SPLIT",
         "advertisements do not arrive, and both directors believe that they are the master",
         virtual_routers(),
-        ("host2", "vnet1", &format!("-A {rule}")),
+        (
+            "host2",
+            "vnet1",
+            "-A FORWARD -p IPv4 --ip-proto vrrp -j DROP",
+        ),
         vec![run("host2", &format!("ebtables -A {rule}"))],
         vec![run("host2", &format!("ebtables -D {rule}")), forget()],
     )

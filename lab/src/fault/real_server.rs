@@ -110,12 +110,16 @@ fn tunnel_down() -> Fault {
 }
 
 fn tunnel_filtered() -> Fault {
-    let rule = "FORWARD -p IPv4 --ip-proto ipencap -j DROP";
+    let rule = "FORWARD -p IPv4 --ip-proto 4 -j DROP";
     Fault::single(
         "TUN_FIREWALL",
         "the real server's host drops IP in IP",
         Site::tunnel(),
-        ("host2", "eth0", &format!("-A {rule}")),
+        (
+            "host2",
+            "eth0",
+            "-A FORWARD -p IPv4 --ip-proto ipencap -j DROP",
+        ),
         vec![run("host2", &format!("ebtables -A {rule}"))],
         vec![run("host2", &format!("ebtables -D {rule}"))],
     )
