@@ -164,6 +164,11 @@ impl<'a> Director<'a> {
             .map_err(|error| self.with_log(error))
     }
 
+    /// The socket of its daemon.
+    pub fn socket(&self) -> &Path {
+        &self.place.socket
+    }
+
     /// Runs `pointsman ipvsadm` with arguments as typed, split at spaces.
     pub fn ipvsadm(&self, arguments: &str) -> Result<String> {
         let words: Vec<&str> = std::iter::once("ipvsadm")

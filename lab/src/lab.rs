@@ -47,6 +47,15 @@ impl Program {
         })
     }
 
+    /// The program with words before the subcommand.
+    #[must_use]
+    pub fn behind(self, words: &[&str]) -> Self {
+        Self {
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            ..self
+        }
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.args(&self.words);

@@ -33,9 +33,12 @@ impl fmt::Display for Confidence {
 pub struct Evidence {
     /// The fact.
     pub fact: String,
-    /// The command that shows it again, on the finding's node; empty if there is none.
+    /// The command that shows it again; empty if there is none.
     #[serde(default)]
     pub command: String,
+    /// The node for the command, if it is not the finding's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// Something that would mend a finding.
@@ -92,6 +95,23 @@ impl Finding {
         self.evidence.push(Evidence {
             fact: fact.into(),
             command: command.into(),
+            node: None,
+        });
+        self
+    }
+
+    /// Adds a fact that another node knows.
+    #[must_use]
+    pub fn seen_at(
+        mut self,
+        node: &str,
+        fact: impl Into<String>,
+        command: impl Into<String>,
+    ) -> Self {
+        self.evidence.push(Evidence {
+            fact: fact.into(),
+            command: command.into(),
+            node: Some(node.to_owned()),
         });
         self
     }

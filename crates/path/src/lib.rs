@@ -16,6 +16,7 @@ pub mod capture_file;
 pub mod catalogue;
 pub mod finding;
 pub mod ladder;
+pub mod lint;
 pub mod observation;
 pub mod pcapng;
 pub mod question;

@@ -39,6 +39,7 @@ const SYSCTLS: &[&str] = &[
     "forwarding",
     "gc_thresh*",
     "icmp_ignore_bogus_error_responses",
+    "ip_default_ttl",
     "ip_forward",
     "ip_nonlocal_bind",
     "ip_no_pmtu_disc",
@@ -119,6 +120,8 @@ pub enum Subject {
     Ipvs,
     /// Services of Pointsman.
     Pointsman,
+    /// Settings of Pointsman.
+    Settings,
     /// Identifiers of libvirt domains.
     DomainNames,
     /// A libvirt domain.
@@ -157,6 +160,7 @@ impl Subject {
             Self::Connections => Part::Connections,
             Self::Sockets => Part::Sockets,
             Self::UnixSockets | Self::Pointsman => Part::Pointsman,
+            Self::Settings => Part::Settings,
             Self::Counters => Part::Counters,
             Self::Ipvs => Part::Ipvs,
             Self::DomainNames | Self::Domain => Part::Domains,
@@ -372,18 +376,19 @@ pub fn second(wish: &Wish, answers: &[Answer]) -> Vec<Question> {
     }
     let program = wish.program.as_deref().unwrap_or("pointsman");
     for socket in daemons(&output(Subject::UnixSockets).unwrap_or_default()) {
-        let words = [
-            program,
-            "--socket",
-            &socket,
-            "ipvsadm",
-            "--save",
-            "--numeric",
-        ];
-        questions.push(Question {
-            subject: Subject::Pointsman,
-            commands: vec![words.map(str::to_owned).into()],
-        });
+        for (subject, verb) in [
+            (
+                Subject::Pointsman,
+                ["ipvsadm", "--save", "--numeric"].as_slice(),
+            ),
+            (Subject::Settings, ["setting", "--json"].as_slice()),
+        ] {
+            let words = [&[program, "--socket", &socket], verb].concat();
+            questions.push(Question {
+                subject,
+                commands: vec![words.into_iter().map(str::to_owned).collect()],
+            });
+        }
     }
     for (names, subject, verb) in [
         (Subject::DomainNames, Subject::Domain, "dumpxml"),
@@ -436,11 +441,16 @@ pub(crate) fn is_compatible(table: &str) -> bool {
 fn daemons(text: &str) -> Vec<String> {
     let mut sockets = Vec::new();
     for line in text.lines() {
-        let path = line.split_whitespace().nth(4).unwrap_or_default();
+        let bound = line.split_whitespace().nth(4).unwrap_or_default();
+        // The kernel keeps the name that the socket was bound by before it was moved to its place.
+        let path = &match bound.strip_suffix(".new-sock") {
+            Some(stem) => format!("{stem}.sock"),
+            None => bound.to_owned(),
+        };
         let ours = line.contains("((\"pointsman\"") || path == SOCKET;
-        let known = sockets.iter().any(|known| known == path);
+        let known = sockets.contains(path);
         if ours && path.starts_with('/') && !known && sockets.len() < DAEMONS {
-            sockets.push(path.to_owned());
+            sockets.push(path.clone());
         }
     }
     sockets
@@ -503,7 +513,7 @@ mod tests {
             answer(Subject::Modules, "ebtable_nat 1 0\n"),
             answer(
                 Subject::UnixSockets,
-                "u_str LISTEN 0 5 /tmp/a/api.sock 3 * 0 users:((\"pointsman\",pid=1,fd=9))\n",
+                "u_str LISTEN 0 5 /run/a/api.new-sock 3 * 0 users:((\"pointsman\",pid=1,fd=9))\n",
             ),
             answer(
                 Subject::Sysctls,
@@ -526,7 +536,8 @@ mod tests {
                 "iptables-legacy-save -c",
                 "ebtables-legacy-save -c",
                 "conntrack --dump --family ipv6 --orig-dst 2001:db8::1",
-                "pointsman --socket /tmp/a/api.sock ipvsadm --save --numeric",
+                "pointsman --socket /run/a/api.sock ipvsadm --save --numeric",
+                "pointsman --socket /run/a/api.sock setting --json",
                 "virsh --readonly --quiet nwfilter-binding-dumpxml vnet0",
             ]
         );

@@ -155,6 +155,11 @@ fn take(snapshot: &mut Snapshot, answer: &Answer, text: &str) -> Result<(), Stri
             let services = Service::read_saved(Balancer::Pointsman, text)?;
             snapshot.services.extend(services);
         }
+        Subject::Settings => {
+            let named =
+                |value: &Value| Some((json::text(value, "name")?, value.get("value")?.as_i64()?));
+            snapshot.settings.extend(members(text, named)?);
+        }
         Subject::Domain => snapshot.domains.push(network_part(text)?),
         Subject::Filter => snapshot.network_filters.push(text.to_owned()),
         Subject::Binding => snapshot.filter_bindings.push(text.to_owned()),

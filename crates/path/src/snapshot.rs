@@ -127,6 +127,8 @@ pub struct Snapshot {
     pub sockets: Vec<Socket>,
     /// Counters of the network stack under the names of `nstat`: `TcpExtListenOverflows`.
     pub counters: BTreeMap<String, u64>,
+    /// Settings of Pointsman that are numbers, under their names.
+    pub settings: BTreeMap<String, i64>,
     /// Virtual services.
     pub services: Vec<Service>,
     /// Definitions of libvirt domains, XML.

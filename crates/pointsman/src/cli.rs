@@ -6,8 +6,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pointsman_datapath::{HookChoice, Options};
 
 use crate::{
-    collect::CollectFlags, config::ConfigVerb, mark::MarkVerb, nwfilter::NwfilterVerb,
-    setting::SettingFlags,
+    collect::CollectFlags, config::ConfigVerb, doctor::DoctorFlags, mark::MarkVerb,
+    nwfilter::NwfilterVerb, setting::SettingFlags,
 };
 
 /// A layer-4 load balancer for virtualised networks.
@@ -54,6 +54,9 @@ pub(crate) enum Verb {
     /// Write down how hosts, guests and namespaces are set up
     #[command(long_about = crate::collect::LONG_ABOUT)]
     Collect(CollectFlags),
+    /// Say what is wrong on the way to a virtual service
+    #[command(long_about = crate::doctor::LONG_ABOUT)]
+    Doctor(DoctorFlags),
     /// Show or change settings of the running daemon, those of the kernel's net.ipv4.vs.*
     #[command(long_about = crate::setting::LONG_ABOUT)]
     Setting {

@@ -13,11 +13,11 @@ use std::thread;
 use anyhow::{Context, Result};
 use clap::Args;
 use pointsman_config::ipvsadm::{Numeric, endpoint};
-use pointsman_path::bundle::Bundle;
+use pointsman_path::bundle::{self, Bundle};
 use pointsman_path::question::Wish;
 use pointsman_path::redact;
 
-pub(crate) use node::NodeFlags;
+pub(crate) use node::{Node, NodeFlags};
 
 pub(crate) const LONG_ABOUT: &str = "\
 Write down how hosts, guests and namespaces are set up, as one bundle of JSON
@@ -54,7 +54,8 @@ pub(crate) fn run(flags: &CollectFlags) -> Result<ExitCode> {
         address: flags.vip,
         ..Wish::default()
     };
-    let (mut bundle, unreached) = collect(&flags.nodes, &wish)?;
+    let nodes = flags.nodes.nodes()?.into_iter().map(|node| (node, None));
+    let (mut bundle, unreached) = collect(&flags.nodes, nodes.collect(), &wish);
     for failure in &unreached {
         eprintln!("pointsman: {failure}");
     }
@@ -82,11 +83,24 @@ pub(crate) fn run(flags: &CollectFlags) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!unreached.is_empty())))
 }
 
-/// Asks all nodes at once: their snapshots, and why some are missing.
-pub(crate) fn collect(flags: &NodeFlags, wish: &Wish) -> Result<(Bundle, Vec<String>)> {
-    let nodes = flags.nodes()?;
+/// Asks all nodes at once, each with the name that it shall have if it is not its own: their snapshots,
+/// and why some are missing.
+pub(crate) fn collect(
+    flags: &NodeFlags,
+    nodes: Vec<(Node, Option<String>)>,
+    wish: &Wish,
+) -> (Bundle, Vec<String>) {
     let collected: Vec<_> = thread::scope(|scope| {
-        let begin = |node| scope.spawn(move || (node, flags.collect(node, wish)));
+        let begin = |(node, name): &(Node, Option<String>)| {
+            let (node, name) = (node.clone(), name.clone());
+            scope.spawn(move || {
+                let mut collected = flags.collect(&node, wish);
+                if let (Ok(snapshot), Some(name)) = (&mut collected, name) {
+                    snapshot.node = name;
+                }
+                (node, collected)
+            })
+        };
         let threads: Vec<_> = nodes.iter().map(begin).collect();
         threads
             .into_iter()
@@ -116,7 +130,41 @@ pub(crate) fn collect(flags: &NodeFlags, wish: &Wish) -> Result<(Bundle, Vec<Str
             }),
         }
     }
-    Ok((bundle, unreached))
+    (bundle, unreached)
+}
+
+/// Reads bundles: files, or folders of them.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Bundle> {
+    let mut bundle = Bundle::default();
+    for path in paths {
+        let mut files = vec![path.clone()];
+        if path.is_dir() {
+            let listed = || -> std::io::Result<Vec<PathBuf>> {
+                fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect()
+            };
+            files = listed().with_context(|| path.display().to_string())?;
+            files.retain(|file| {
+                file.extension()
+                    .is_some_and(|end| end == "json" || end == "tar")
+            });
+            files.sort();
+            if files.is_empty() {
+                anyhow::bail!("{}: no file *.json or *.tar in it", path.display());
+            }
+        }
+        for file in files {
+            let name = || file.display().to_string();
+            let mut bytes = Vec::new();
+            let open = fs::File::open(&file).with_context(name)?;
+            open.take(bundle::LIMIT as u64 + 1)
+                .read_to_end(&mut bytes)
+                .with_context(name)?;
+            bundle
+                .nodes
+                .extend(Bundle::read(&bytes).with_context(name)?.nodes);
+        }
+    }
+    Ok(bundle)
 }
 
 fn write_folder(folder: &Path, bundle: &Bundle) -> Result<()> {

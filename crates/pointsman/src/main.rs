@@ -5,6 +5,7 @@
 mod cli;
 mod collect;
 mod config;
+mod doctor;
 mod ipvsadm;
 mod mark;
 mod names;
@@ -69,6 +70,10 @@ fn obey(cli: Cli) -> Result<ExitCode> {
             // An ssh that ends early must not end us.
             on_broken_pipe(libc::SIG_IGN);
             return collect::run(&flags);
+        }
+        Verb::Doctor(flags) => {
+            on_broken_pipe(libc::SIG_IGN);
+            return Ok(doctor::run(&flags));
         }
         Verb::Setting { words, json } => return setting::obey(&socket, &words, json),
         Verb::Mark { verb } => return mark::run(&socket, verb),

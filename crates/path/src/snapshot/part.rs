@@ -44,6 +44,8 @@ pub enum Part {
     Ipvs,
     /// Virtual services of Pointsman.
     Pointsman,
+    /// Settings of Pointsman.
+    Settings,
     /// Domains of libvirt.
     Domains,
     /// Network filters of libvirt.
@@ -80,6 +82,7 @@ impl Part {
             Self::Counters => "counters",
             Self::Ipvs => "services of the kernel's IPVS",
             Self::Pointsman => "services of Pointsman",
+            Self::Settings => "settings of Pointsman",
             Self::Domains => "libvirt domains",
             Self::NetworkFilters => "libvirt network filters",
             Self::FilterBindings => "libvirt filter bindings",

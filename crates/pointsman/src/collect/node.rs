@@ -54,7 +54,23 @@ pub(crate) enum Node {
     Host(String),
 }
 
+impl Node {
+    /// The node that a topology tells of.
+    pub(crate) fn of(origin: &Origin) -> Self {
+        match origin {
+            Origin::Here => Self::Here,
+            Origin::Netns(name) => Self::Netns(name.clone()),
+            Origin::Host(host) => Self::Host(host.clone()),
+        }
+    }
+}
+
 impl NodeFlags {
+    /// Whether any node is named.
+    pub(crate) fn is_told(&self) -> bool {
+        self.here || !self.netns.is_empty() || !self.hosts.is_empty()
+    }
+
     /// The nodes meant: this host if nothing is named.
     pub(crate) fn nodes(&self) -> Result<Vec<Node>> {
         let mut nodes = Vec::new();
@@ -73,13 +89,7 @@ impl NodeFlags {
             }
             nodes.extend(named.into_iter().map(Node::Netns));
         }
-        for host in &self.hosts {
-            let good = |byte: u8| byte.is_ascii_graphic();
-            if host.is_empty() || host.starts_with('-') || !host.bytes().all(good) {
-                bail!("{host:?} is no host: write it as for ssh, USER@HOST");
-            }
-            nodes.push(Node::Host(host.clone()));
-        }
+        nodes.extend(self.hosts.iter().cloned().map(Node::Host));
         if self.here || nodes.is_empty() {
             nodes.push(Node::Here);
         }
@@ -127,6 +137,10 @@ impl NodeFlags {
     fn ask_host(&self, host: &str, questions: &[Question]) -> Result<Vec<Answer>> {
         if questions.is_empty() {
             return Ok(Vec::new());
+        }
+        let good = |byte: u8| byte.is_ascii_graphic();
+        if host.is_empty() || host.starts_with('-') || !host.bytes().all(good) {
+            bail!("{host:?} is no host: write it as for ssh, USER@HOST");
         }
         let mark = mark().context("cannot read /dev/urandom")?;
         let mut command = Command::new(&self.ssh);

@@ -1,0 +1,82 @@
+//! Looks for the faults of the catalogue that configuration alone can tell.
+//!
+//! What was not read is never taken for absent: a check whose facts are missing is silent. A finding is
+//! *possible*; where a counter or a neighbour's entry saw the fault at work it is *likely*.
+
+mod address;
+mod arp;
+mod bridge;
+mod director;
+mod firewall;
+mod kubernetes;
+mod masquerade;
+mod node_rules;
+mod port_filter;
+mod real_server;
+mod site;
+mod tunnel;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use pointsman_director::model::{ForwardingMethod, Protocol};
+
+use crate::bundle::Bundle;
+use crate::finding::Finding;
+use crate::topology::Role;
+use site::Site;
+
+/// What is asked about.
+#[derive(Debug, Clone, Default)]
+pub struct Case {
+    /// The virtual address; all of all services when not told.
+    pub vip: Option<IpAddr>,
+    /// The virtual port.
+    pub port: Option<u16>,
+    /// The virtual service's protocol, where no service tells; TCP when not told.
+    pub protocol: Option<Protocol>,
+    /// A client.
+    pub client: Option<IpAddr>,
+    /// How packets get to real servers, where no service tells; direct routing when not told.
+    pub method: Option<ForwardingMethod>,
+    /// What nodes are for, by their name or the last part of it.
+    pub roles: BTreeMap<String, Role>,
+}
+
+/// Everything that looks wrong: the surest first, then in the order of a packet's path.
+pub fn lint(bundle: &Bundle, case: &Case) -> Vec<Finding> {
+    let site = Site::new(bundle, case);
+    let mut findings = Vec::new();
+    for check in [
+        director::check,
+        port_filter::check,
+        arp::check,
+        bridge::check,
+        real_server::check,
+        tunnel::check,
+        masquerade::check,
+        firewall::check,
+        kubernetes::check,
+    ] {
+        check(&site, &mut findings);
+    }
+    // The same may be wrong for several services of one node.
+    let mut told: Vec<Finding> = Vec::new();
+    for finding in findings {
+        let same = |own: &&mut Finding| {
+            own.code == finding.code && own.node == finding.node && own.words == finding.words
+        };
+        match told.iter_mut().find(same) {
+            Some(own) => own.confidence = own.confidence.max(finding.confidence),
+            None => told.push(finding),
+        }
+    }
+    told.sort_by_key(|finding| (std::cmp::Reverse(finding.confidence), finding.code));
+    told
+}
+
+/// What the virtual services are that a case is about, in words; for a healthy answer.
+pub fn subject(bundle: &Bundle, case: &Case) -> Vec<String> {
+    let site = Site::new(bundle, case);
+    site.targets.iter().map(site::Target::words).collect()
+}

@@ -1,0 +1,70 @@
+//! All packet-filter rules of a node as one ruleset.
+
+use pointsman_filter::iptables::Version;
+use pointsman_filter::judge::Step;
+use pointsman_filter::model::{Engine, Family, Ruleset};
+use pointsman_filter::{ebtables, iptables, nft, owner};
+
+use crate::question::is_compatible;
+use crate::snapshot::Snapshot;
+
+/// Reads all dumps. Tables of nftables that iptables and ebtables made are taken from those programs'
+/// own dumps, which say what their extensions test.
+pub(super) fn read(node: &Snapshot) -> Ruleset {
+    let mut rules = Ruleset::default();
+    let dumps = &node.rules;
+    for saved in &dumps.ebtables {
+        extend(&mut rules, ebtables::read(&saved.program, &saved.text));
+    }
+    for (version, saved) in [
+        (Version::V4, &dumps.iptables),
+        (Version::V6, &dumps.ip6tables),
+    ] {
+        for saved in saved {
+            extend(
+                &mut rules,
+                iptables::read_save(version, &saved.program, &saved.text),
+            );
+        }
+    }
+    let has = |engine| rules.tables.iter().any(|table| table.engine == engine);
+    let known = [
+        (Family::Bridge, has(Engine::Ebtables)),
+        (Family::Ip, has(Engine::Iptables)),
+        (Family::Ip6, has(Engine::Ip6tables)),
+    ];
+    if let Some(document) = &dumps.nft
+        && let Ok(mut own) = nft::read_document("nft", document)
+    {
+        own.tables.retain(|table| {
+            let told = known
+                .iter()
+                .any(|(family, known)| *family == table.family && *known);
+            !(told && is_compatible(&table.name))
+        });
+        rules.extend(own);
+    }
+    rules
+}
+
+fn extend<E>(rules: &mut Ruleset, read: Result<Ruleset, E>) {
+    if let Ok(read) = read {
+        rules.extend(read);
+    }
+}
+
+/// Who wrote the rule that decides, and where it is changed.
+pub(super) fn owner(step: &Step) -> Option<String> {
+    let table = step.table.rsplit(' ').next().unwrap_or_default();
+    let owner = owner::of_names(step.engine, table, &step.chain)?;
+    let filter = owner.filter.map(|filter| format!(", filter {filter}"));
+    let knob = owner
+        .knob
+        .as_ref()
+        .map(|knob| format!("; change it there: {knob}"));
+    Some(format!(
+        "{owner}{}{}",
+        filter.unwrap_or_default(),
+        knob.unwrap_or_default()
+    ))
+}

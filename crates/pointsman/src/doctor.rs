@@ -1,0 +1,58 @@
+//! `pointsman doctor`: what is wrong on the way to a virtual service.
+
+mod check;
+mod explain;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+pub(crate) const LONG_ABOUT: &str = "\
+What is wrong on the way to a virtual service, why, and what mends it
+
+`check` reads how everything is set up and looks for faults that configuration alone can tell. \
+--explain tells what is known of a fault by its name.";
+
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true, args_conflicts_with_subcommands = true)]
+pub(crate) struct DoctorFlags {
+    /// Tell what is known of a fault; without its name, list them all
+    #[arg(long, value_name = "CODE", num_args = 0..=1, default_missing_value = "")]
+    explain: Option<String>,
+    #[command(subcommand)]
+    verb: Option<DoctorVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum DoctorVerb {
+    /// Look for faults that configuration alone can tell; nothing is sent and nothing is changed
+    #[command(long_about = check::LONG_ABOUT)]
+    Check(Box<check::CheckFlags>),
+}
+
+/// Exit code where 1 says that something was found.
+const TROUBLE: u8 = 2;
+
+/// Obeys; errors are told here, for they have an exit code of their own.
+pub(crate) fn run(flags: &DoctorFlags) -> ExitCode {
+    let result = match (&flags.explain, &flags.verb) {
+        (Some(code), _) => explain::run(code),
+        (None, Some(DoctorVerb::Check(flags))) => check::run(flags),
+        // Help is shown before it comes to this.
+        (None, None) => Ok(ExitCode::from(TROUBLE)),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("pointsman: {error:#}");
+        ExitCode::from(TROUBLE)
+    })
+}
+
+/// A text without what would steer a terminal: names of interfaces may hold anything.
+pub(crate) fn harmless(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' => c,
+        c if c.is_control() => '?',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
