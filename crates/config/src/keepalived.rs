@@ -8,9 +8,11 @@
 //! What the statements mean is said by one [table of keywords](keywords) and read into a
 //! [`Configuration`]. Whatever is unknown, not done or suspicious on the way is a [`Diagnostic`].
 
+mod availability;
 mod building;
 mod derivation;
 mod diagnostic;
+mod difference;
 mod document;
 mod expansion;
 pub mod keywords;
@@ -25,6 +27,7 @@ mod words;
 pub use building::{build, configure};
 pub use derivation::Derived;
 pub use diagnostic::{Diagnostic, Severity};
+pub use difference::{Act, Change};
 pub use document::{Document, Place, Statement, Word};
 pub use expansion::{Environment, read};
 pub use model::Configuration;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use pointsman_config::keepalived::model::{Check, Members, Target};
 use pointsman_config::keepalived::{
-    Configuration, Diagnostic, Environment, Severity, build, configure, keywords,
+    Act, Change, Configuration, Diagnostic, Environment, Severity, build, configure, keywords,
 };
 use pointsman_director::model::{
     ForwardingMethod, Protocol, ServiceId, TunnelChecksum, TunnelType,
 };
+use pointsman_ha::health::ServiceHealth;
+use pointsman_ha::vrrp::Peers;
 use proptest::prelude::*;
 
 struct Nothing;
@@ -370,4 +372,132 @@ fn an_empty_document_means_nothing() {
     let (configuration, diagnostics) = build(&Default::default());
     assert_eq!(configuration, Configuration::default());
     assert_eq!(diagnostics, []);
+}
+
+#[test]
+fn the_machines_of_availability_are_told_what_the_file_says() {
+    let text = "vrrp_script S {\n script /bin/true\n weight 5\n}\ntrack_file F {\n file /tmp/f\n}\n\
+                global_defs {\n vrrp_garp_interval 0.5\n}\n\
+                garp_group {\n garp_interval 0.25\n interface eth0\n}\n\
+                vrrp_sync_group G {\n group { V W }\n track_interface {\n eth7\n }\n sync_group_tracking_weight\n}\n"
+        .to_owned()
+        + &instance(" priority 120\n nopreempt\n track_script {\n S\n }\n track_file {\n F weight 3 reverse\n }\n \
+                     authentication {\n auth_type PASS\n auth_pass abc\n }\n unicast_peer {\n 192.168.0.7 max_ttl 9\n }")
+        + &instance(" version 3\n advert_int 0.1\n lower_prio_no_advert")
+            .replace("instance V", "instance W")
+            .replace("eth0", "eth1")
+            .replace("10.0.0.1", "10.0.0.2");
+    let configuration = clean(&text);
+    let routers = configuration.routers();
+    for router in &routers {
+        assert_eq!(router.check(), Ok(()));
+    }
+    let [v, w] = &routers[..] else {
+        panic!("{routers:?}");
+    };
+    assert_eq!(v.password, Some(*b"abc\0\0\0\0\0"));
+    assert_eq!((v.priority, v.preempt, v.answer_lower), (120, false, true));
+    assert_eq!(v.announce.spacing, Duration::from_millis(250));
+    assert_eq!(w.announce.spacing, Duration::from_millis(500));
+    assert_eq!(
+        (w.interval, w.answer_lower),
+        (Duration::from_millis(100), false)
+    );
+    let trackers: Vec<String> = v
+        .trackers
+        .iter()
+        .map(|t| format!("{} {} {}", t.name, t.weight, t.reverse))
+        .collect();
+    assert_eq!(
+        trackers,
+        [
+            "script S 5 false",
+            "file F 3 true",
+            "interface eth7 0 false"
+        ]
+    );
+    let Peers::Unicast {
+        peers,
+        hop_limit,
+        only_peers,
+    } = &v.peers
+    else {
+        panic!("{v:?}");
+    };
+    assert_eq!(
+        (peers[0].hop_limits.clone(), *hop_limit, *only_peers),
+        (0..=9, 255, true)
+    );
+    assert_eq!(w.peers, Peers::Multicast("224.0.0.18".parse().unwrap()));
+    assert_eq!(configuration.router_groups()[0].name(), "G");
+}
+
+#[test]
+fn health_is_minded_as_the_file_says() {
+    let text = service(
+        " quorum 2\n hysteresis 1\n sorry_server 10.0.0.9 80\n sorry_server_inhibit\n weight 2",
+    );
+    let text = text.replace("TCP_CHECK {", "TCP_CHECK {\n alpha on");
+    let configuration = clean(&text);
+    let config = configuration.services[0].health();
+    assert_eq!(config.name, "[10.0.0.1]:tcp:80");
+    assert_eq!(config.servers[0].name, "[10.0.0.2]:tcp:8080");
+    assert_eq!(config.servers[0].checkers, [false]);
+    let mut health = ServiceHealth::new(config);
+    assert!(health.is_sorry());
+    health.handle_checker(0, 0, true);
+    assert_eq!(health.live_weight(), 2);
+    let timing = configuration.services[0].servers[0].checkers[0].timing;
+    assert!(timing.checker().alpha);
+}
+
+#[test]
+fn a_reload_changes_what_differs_and_nothing_else() {
+    let base = instance("") + &service("");
+    let old = clean(&base);
+    let changes = |text: &str| old.changes_to(&read(text).0);
+    assert_eq!(changes(&("\n# moved\n".to_owned() + &base)), []);
+    let target = Target::Address("10.0.0.1".parse().unwrap(), 80);
+    let server = "10.0.0.2".parse().unwrap();
+    for (text, expected) in [
+        (
+            instance(" priority 7") + &service(""),
+            vec![Change::Instance(Act::Edit, "V".into())],
+        ),
+        (service(""), vec![Change::Instance(Act::Remove, "V".into())]),
+        (
+            base.clone() + "global_defs {\n vrrp_mcast_group4 224.0.0.19\n}\n",
+            vec![Change::Global, Change::Instance(Act::Edit, "V".into())],
+        ),
+        (
+            instance("") + &service(" quorum_up /bin/true"),
+            vec![Change::Service(Act::Edit, target.clone())],
+        ),
+        (
+            base.replace("protocol TCP", "protocol UDP"),
+            vec![
+                Change::Service(Act::Remove, target.clone()),
+                Change::Service(Act::Add, target.clone()),
+            ],
+        ),
+        (
+            instance("") + &service(" real_server 10.0.0.7 80 {\n PING_CHECK {\n }\n }"),
+            vec![Change::Server(
+                Act::Add,
+                target.clone(),
+                "10.0.0.7".parse().unwrap(),
+                80,
+            )],
+        ),
+        (
+            base.replace("TCP_CHECK {", "TCP_CHECK {\n retry 5"),
+            vec![Change::Checkers(target.clone(), server, 8080)],
+        ),
+        (
+            base.replace("TCP_CHECK {", "weight 5\n TCP_CHECK {"),
+            vec![Change::Server(Act::Edit, target.clone(), server, 8080)],
+        ),
+    ] {
+        assert_eq!(changes(&text), expected, "{text}");
+    }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::document::Place;
-use super::model::{Configuration, Instance, Members, Service, Target, Track, Tracked};
+use super::model::{Configuration, Instance, Members, Service, Target, Track, Tracked, Weight};
 use super::reader::Reader;
 
 /// Below this interval a busy virtual machine loses mastership by being slow.
@@ -23,7 +23,9 @@ pub(super) fn check(reader: &mut Reader<'_>, configuration: &mut Configuration) 
         Tracked::File => files.contains(&track.name),
         Tracked::Process => processes.contains(&track.name),
     };
+    let weights = weights(configuration);
     for group in &mut configuration.sync_groups {
+        weigh(&mut group.tracked, &weights);
         group
             .tracked
             .retain(|track| is_known(reader, track, &known));
@@ -35,6 +37,7 @@ pub(super) fn check(reader: &mut Reader<'_>, configuration: &mut Configuration) 
         .flat_map(|group| group.members.iter().map(String::as_str))
         .collect();
     for instance in &mut configuration.instances {
+        weigh(&mut instance.tracked, &weights);
         instance
             .tracked
             .retain(|track| is_known(reader, track, &known));
@@ -52,6 +55,28 @@ pub(super) fn check(reader: &mut Reader<'_>, configuration: &mut Configuration) 
 
 fn names<'a>(names: impl Iterator<Item = &'a String>) -> HashSet<String> {
     names.cloned().collect()
+}
+
+/// What scripts, files and processes weigh where a tracker names no weight.
+fn weights(configuration: &Configuration) -> HashMap<(Tracked, String), Weight> {
+    let scripts = configuration.scripts.iter();
+    let files = configuration.track_files.iter();
+    let processes = configuration.track_processes.iter();
+    scripts
+        .map(|s| ((Tracked::Script, s.name.clone()), s.weight))
+        .chain(files.map(|f| ((Tracked::File, f.name.clone()), f.weight)))
+        .chain(processes.map(|p| ((Tracked::Process, p.name.clone()), p.weight)))
+        .collect()
+}
+
+fn weigh(tracked: &mut [Track], weights: &HashMap<(Tracked, String), Weight>) {
+    for track in tracked {
+        if track.places.of("weight").is_none()
+            && let Some(weight) = weights.get(&(track.kind, track.name.clone()))
+        {
+            track.weight = *weight;
+        }
+    }
 }
 
 /// Sync groups whose members exist, each in one group.
