@@ -132,6 +132,11 @@ fn ten_megabytes_end_in_time() {
         ),
         format!("{{\"nftables\": [{}1]}}", "1, ".repeat(3 << 20)),
         format!("<filter name='x'>{}</filter>", "<rule/>".repeat(1 << 20)),
+        // Each with a place to remember, all on one line.
+        format!(
+            "<filter name='x'>{}</filter>",
+            "<rule action='drop' direction='in'><ipx/></rule>".repeat(200_000)
+        ),
         "<a>".repeat(3 << 20),
         "[".repeat(10 << 20),
     ] {

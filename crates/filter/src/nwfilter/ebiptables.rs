@@ -733,6 +733,10 @@ fn modules(options: &mut Options<'_>, protocol: &str, turned: bool) -> Result<()
             options.add("--tcp-flags", &value, negated);
         }
     }
+    if one.number("option")? == Some(0) {
+        let place = &one.rule.place;
+        return Err(place.error("iptables refuses TCP option 0"));
+    }
     options.plain("--tcp-option", "option");
     if let Some(kind) = one.get("type").filter(|_| protocol.ends_with("icmp")) {
         let value = match one.get("code") {

@@ -1,5 +1,7 @@
 //! Types of attribute values, and what libvirt takes for them.
 
+use std::net::Ipv4Addr;
+
 use crate::address;
 use crate::names;
 
@@ -84,8 +86,8 @@ impl Type {
             Self::MacMask => address::mac(text)
                 .filter(|&mask| address::prefix_length(mask, 48).is_some())
                 .map(address::mac_text),
-            Self::Ip4 => address::uniform(text, false),
-            Self::Ip4Mask => mask(text, 32, address::ip4(text)),
+            Self::Ip4 => ip4(text).map(|address| Ipv4Addr::from(address).to_string()),
+            Self::Ip4Mask => mask(text, 32, ip4(text).map(u128::from)),
             Self::Ip6 => address::uniform(text, true),
             Self::Ip6Mask => mask(text, 128, address::ip6(text)),
             Self::Boolean => {
@@ -182,6 +184,33 @@ fn number(text: &str) -> Option<u64> {
         .filter(|&number| number <= u32::MAX.into())
 }
 
+/// An IPv4 address as libvirt reads it, of one to four parts: `10.257` is 10.0.1.1, and parts may be octal or
+/// hexadecimal.
+fn ip4(text: &str) -> Option<u32> {
+    let part = |text: &str| {
+        let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+            Some(hex) => (hex, 16),
+            None if text.len() > 1 && text.starts_with('0') => (&text[1..], 8),
+            None => (text, 10),
+        };
+        let number = u32::from_str_radix(digits, radix).ok();
+        number.filter(|_| digits.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    };
+    let parts = text.split('.').map(part).collect::<Option<Vec<u32>>>()?;
+    let (&last, first) = parts.split_last()?;
+    if first.len() > 3 || first.iter().any(|&part| part > 0xff) {
+        return None;
+    }
+    let room = 32 - 8 * first.len() as u32;
+    let high = first
+        .iter()
+        .fold(0u64, |value, &part| value << 8 | u64::from(part));
+    if u64::from(last) >> room != 0 {
+        return None;
+    }
+    u32::try_from(high << room | u64::from(last)).ok()
+}
+
 /// Which of the names are said, as bits. As libvirt reads them: commas between them may be left out.
 fn items(text: &str, names: &[&str]) -> Option<u32> {
     let mut rest = text.trim_ascii_start();
@@ -241,6 +270,15 @@ mod tests {
             (Type::MacMask, "ff:0f:00:00:00:00", None),
             (Type::Ip6, "FE80:0::1", Some("fe80::1")),
             (Type::Ip6, "10.0.0.1", None),
+            (Type::Ip4, "10.257", Some("10.0.1.1")),
+            (Type::Ip4, "010.9.0.1", Some("8.9.0.1")),
+            (Type::Ip4, "0x0a090001", Some("10.9.0.1")),
+            (Type::Ip4, "10.9.0.1/24", None),
+            (Type::Ip4, "256.1.1.1", None),
+            (Type::Ip4, "1.2.3.4.5", None),
+            (Type::Ip4, "1..2", None),
+            (Type::Ip4, "1.+2", None),
+            (Type::Ip4, "", None),
             (Type::Ip4Mask, "255.255.0.0", Some("16")),
             (Type::Ip4Mask, "255.0.255.0", None),
             (Type::Ip4Mask, "33", None),
