@@ -112,6 +112,9 @@ fn main() -> std::io::Result<()> {
         let frames: Vec<Vec<u8>> = short.take(24).collect();
         std::fs::write(process.join(format!("seed-{seed}")), history(&frames))?;
     }
+    let bundle = folder("path_bundle")?;
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/path/tests/golden");
+    std::fs::copy(golden.join("direct.json"), bundle.join("seed-direct"))?;
     recordings()
 }
 
