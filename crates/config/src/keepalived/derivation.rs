@@ -115,14 +115,13 @@ fn derive(service: &Service, id: ServiceId) -> Derived<'_> {
             netmask: 0,
         },
     });
-    let keeps_port = |method| method == ForwardingMethod::Masquerade;
+    let own_port = |method, own| match method {
+        ForwardingMethod::Masquerade if own != 0 => own,
+        _ => port,
+    };
     let server = |server: &Server| RealServer {
         address: server.address,
-        port: if keeps_port(server.method.method) {
-            server.port
-        } else {
-            port
-        },
+        port: own_port(server.method.method, server.port),
         method: server.method.method,
         weight: i32::try_from(server.weight).unwrap_or(i32::MAX),
         upper: server.upper,
@@ -131,11 +130,7 @@ fn derive(service: &Service, id: ServiceId) -> Derived<'_> {
     };
     let sorry = service.sorry.map(|sorry| RealServer {
         address: sorry.address,
-        port: if keeps_port(sorry.method.method) {
-            sorry.port
-        } else {
-            port
-        },
+        port: own_port(sorry.method.method, sorry.port),
         method: sorry.method.method,
         weight: 1,
         upper: 0,

@@ -123,8 +123,11 @@ pub fn said_by_keepalived(dump: &[String]) -> Said {
             said.push(words(text));
             continue;
         }
-        // "Startup complete" comes in between whenever it likes.
-        lists &= !line.starts_with(' ') && text.starts_with("Startup");
+        // What does not belong to the dump comes in between whenever it likes.
+        if !line.starts_with(' ') {
+            continue;
+        }
+        lists = false;
         // Of some tunnels the service's default reads like a real server's.
         let is_default = said.last().is_some_and(|last| last.starts_with("quorum ="));
         if is_default && text.starts_with("forwarding method") {
@@ -402,13 +405,16 @@ fn instance(said: &mut Said, configuration: &Configuration, one: &Instance) {
     let interface = one.interface.as_deref().unwrap_or_default();
     said.push(format!("VRRP Instance = {}", one.name));
     said.push(format!("VRRP Version = {}", one.version));
-    // In a sync group nobody begins as master but the owner of the addresses.
+    // In a sync group nobody begins as master, unless all own their addresses.
     let mut groups = configuration.sync_groups.iter();
-    let grouped = groups.any(|group| group.members.contains(&one.name));
-    let state = if one.begins_as_master && (!grouped || one.priority == 255) {
-        "MASTER"
-    } else {
-        "BACKUP"
+    let owns = |name: &String| {
+        let mut instances = configuration.instances.iter();
+        instances.any(|i| i.name == *name && i.priority == 255)
+    };
+    let held_back = groups.any(|g| g.members.contains(&one.name) && !g.members.iter().all(owns));
+    let state = match one.begins_as_master && !held_back {
+        true => "MASTER",
+        false => "BACKUP",
     };
     said.push(format!("Wantstate = {state}"));
     said.push(format!("Interface = {interface}"));

@@ -401,7 +401,7 @@ impl Draft {
         if let Some(sorry) = &mut service.sorry {
             sorry.method = self.sorry_method.unwrap_or(service.method);
         }
-        settling::ports(reader, service);
+        settling::ports(reader, service, &configuration.service_groups);
         settling::duplicates(reader, service);
         settling::enough(reader, service);
         Some(self.service)

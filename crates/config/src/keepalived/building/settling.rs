@@ -2,21 +2,29 @@
 
 use pointsman_director::model::ForwardingMethod;
 
-use super::super::model::{Service, Target};
+use super::super::model::{Members, Service, ServiceGroup, Target};
 use super::super::reader::Reader;
 
-/// Direct routing and tunnels leave the port as it is.
-pub(super) fn ports(reader: &mut Reader<'_>, service: &mut Service) {
+/// Without a port it is the service's; direct routing and tunnels leave the port as it is.
+pub(super) fn ports(reader: &mut Reader<'_>, service: &mut Service, groups: &[ServiceGroup]) {
     let port = match &service.target {
         Target::Address(_, port) => *port,
         Target::Mark(_) => 0,
-        Target::Group(_) => return,
+        Target::Group(name) => {
+            let group = groups.iter().find(|group| group.name == *name);
+            return group_ports(reader, service, group.map_or(&[], |group| &group.members));
+        }
     };
+    if let Some(sorry) = &mut service.sorry
+        && sorry.port == 0
+    {
+        sorry.port = port;
+    }
     if let Some(sorry) = &mut service.sorry
         && sorry.method.method != ForwardingMethod::Masquerade
         && sorry.port != port
     {
-        if sorry.port != 0 && port != 0 {
+        if port != 0 {
             let text = format!(
                 "port {}: direct routing and tunnels leave the service's port, {port}, as it is",
                 sorry.port
@@ -26,10 +34,13 @@ pub(super) fn ports(reader: &mut Reader<'_>, service: &mut Service) {
         sorry.port = port;
     }
     for server in &mut service.servers {
+        if server.port == 0 {
+            server.port = port;
+        }
         if server.method.method == ForwardingMethod::Masquerade || server.port == port {
             continue;
         }
-        if server.port != 0 && port != 0 {
+        if port != 0 {
             let text = format!(
                 "port {}: direct routing and tunnels leave the service's port, {port}, as it is; only \
                  checks go to {}",
@@ -38,6 +49,25 @@ pub(super) fn ports(reader: &mut Reader<'_>, service: &mut Service) {
             reader.error(server.places.begin(), text);
         }
         server.port = port;
+    }
+}
+
+/// What a group's ports leave of its real servers'.
+fn group_ports(reader: &mut Reader<'_>, service: &Service, members: &[Members]) {
+    for server in &service.servers {
+        let is_other = |member: &Members| match member {
+            Members::Addresses(_, _, port) => *port != server.port,
+            Members::Mark(..) => false,
+        };
+        let leaves = server.method.method != ForwardingMethod::Masquerade;
+        if leaves && server.port != 0 && members.iter().any(is_other) {
+            let text = format!(
+                "port {}: direct routing and tunnels leave the ports of the group as they are; only \
+                 checks go to {}",
+                server.port, server.port
+            );
+            reader.error(server.places.begin(), text);
+        }
     }
 }
 
