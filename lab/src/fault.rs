@@ -61,6 +61,8 @@ pub struct Blocker {
     pub cure: Vec<Action>,
     /// Takes the cure back.
     pub undo: Vec<Action>,
+    /// What people try first, and what does not help.
+    pub tempting: Vec<Action>,
     /// What shows, while it stands, that it is this and nothing else.
     pub witness: Option<Witness>,
 }
@@ -158,6 +160,14 @@ impl Fault {
         self
     }
 
+    /// With a cure that is none.
+    fn tempting(mut self, tempting: Vec<Action>) -> Self {
+        if let Some(blocker) = self.blockers.last_mut() {
+            blocker.tempting = tempting;
+        }
+        self
+    }
+
     /// Codes of everything that must be cured, in the order a packet meets them.
     pub fn codes(&self) -> Vec<&'static str> {
         self.blockers.iter().map(|blocker| blocker.code).collect()
@@ -197,6 +207,7 @@ impl Blocker {
             undo: breaks.clone(),
             breaks,
             cure,
+            tempting: Vec::new(),
             witness: witness::of(code),
         }
     }

@@ -121,6 +121,11 @@ fn fails_is_cured_and_fails_again(fault: Fault) -> Result<(), String> {
             }
         }
     }
+    let tempting: Vec<_> = causes.iter().flat_map(|one| one.tempting.clone()).collect();
+    if !tempting.is_empty() {
+        lab.carry_out(&tempting).map_err(at("tempting"))?;
+        lab.expect_any_failure().map_err(at("tempted"))?;
+    }
     let blockers = causes.len();
     for number in 0..blockers {
         lab.cure(number).map_err(at("curing"))?;

@@ -88,6 +88,10 @@ fn ip_spoof_director() -> Fault {
         site,
     )
     .blocked(blocker)
+    .tempting(vec![run(
+        "host1",
+        &format!("ebtables -t nat -I I-vnet0-ipv4-ip 1 -p IPv4 --ip-src {VIP} -j RETURN"),
+    )])
     .note("adding the VIP to the allowed addresses does not help: the source is the client's")
 }
 
@@ -365,6 +369,10 @@ fn stateful_director() -> Fault {
     .undone_by(vec![run(
         "host1",
         &format!("iptables -t raw -D {untracked}"),
+    )])
+    .tempting(vec![run(
+        "host1",
+        "iptables -I FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
     )])
     .note("the client connects, then hangs")
 }

@@ -48,6 +48,7 @@ fn arp_flux() -> Fault {
         vec![sysctl("rs2", "net.ipv4.conf.all.arp_ignore", "1"), forget()],
     )
     .refused()
+    .tempting(vec![forget()])
     .note("the director sees nothing; were rs2 serving, only the balance would be wrong")
 }
 
@@ -91,6 +92,7 @@ fn duplicate() -> Fault {
         vec![run("stray", &format!("ip address del {address}")), forget()],
     )
     .refused()
+    .tempting(vec![forget()])
 }
 
 /// What keepalived is told on a director: the higher priority is the master.
@@ -142,7 +144,18 @@ fn vrrp_split() -> Fault {
             "-A FORWARD -p IPv4 --ip-proto vrrp -j DROP",
         ),
         vec![run("host2", &format!("ebtables -A {rule}"))],
-        vec![run("host2", &format!("ebtables -D {rule}")), forget()],
+        vec![
+            run("host2", &format!("ebtables -D {rule}")),
+            // The gateway must not learn from a backup that has not given way yet.
+            attempt(
+                "backup",
+                &format!(
+                    "timeout 5 sh -c 'while ip -o address show dev eth0 | grep -q {VIP}; \
+                     do sleep 0.1; done'"
+                ),
+            ),
+            forget(),
+        ],
     )
     .refused()
     .note("the backup has no virtual service; with one, connections would be split")

@@ -57,6 +57,7 @@ fn vip_missing_forwarding() -> Fault {
         vec![with_vip(), sysctl("rs1", "net.ipv4.ip_forward", "0")],
     )
     .refused()
+    .tempting(vec![sysctl("rs1", "net.ipv4.ip_forward", "0")])
 }
 
 fn netmask() -> Fault {

@@ -77,6 +77,7 @@ pub fn catalogue_entry(fault: &Fault) -> Value {
                 "breaks": steps(&blocker.breaks),
                 "cure": steps(&blocker.cure),
                 "undo": steps(&blocker.undo),
+                "tempting": steps(&blocker.tempting),
                 "witness": blocker.witness.map(|witness| json!({
                     "node": witness.node,
                     "command": witness.command,
