@@ -60,6 +60,10 @@ pub fn lint(bundle: &Bundle, case: &Case) -> Vec<Finding> {
     ] {
         check(&site, &mut findings);
     }
+    let unfit = site.unfit_names();
+    for finding in &mut findings {
+        withhold(finding, &unfit);
+    }
     // The same may be wrong for several services of one node.
     let mut told: Vec<Finding> = Vec::new();
     for finding in findings {
@@ -73,6 +77,24 @@ pub fn lint(bundle: &Bundle, case: &Case) -> Vec<Finding> {
     }
     told.sort_by_key(|finding| (std::cmp::Reverse(finding.confidence), finding.code));
     told
+}
+
+/// Takes commands away that hold a name which a shell would not take for one: names of interfaces and
+/// chains come from elsewhere, and people paste commands as root.
+fn withhold(finding: &mut Finding, unfit: &[String]) {
+    let is_unfit = |command: &String| unfit.iter().any(|name| command.contains(name.as_str()));
+    for evidence in &mut finding.evidence {
+        if is_unfit(&evidence.command) {
+            evidence.command.clear();
+        }
+    }
+    for fix in &mut finding.fixes {
+        if fix.commands.iter().chain(&fix.undo).any(is_unfit) {
+            fix.commands.clear();
+            fix.undo.clear();
+            fix.words += " (no commands: a name in them is not fit for a shell)";
+        }
+    }
 }
 
 /// What the virtual services are that a case is about, in words; for a healthy answer.

@@ -222,6 +222,31 @@ fn tables_and_queues_that_are_full() {
 }
 
 #[test]
+fn names_that_a_shell_would_run_are_in_no_command() {
+    for (name, has_commands) in [
+        ("vnet-7.x", true),
+        ("$(reboot)", false),
+        ("a;b", false),
+        ("`x`", false),
+    ] {
+        let found = after(|bundle| {
+            let host = node(bundle, "host2");
+            for link in host.links.iter_mut().filter(|link| link.name == "vnet0") {
+                link.name = name.to_owned();
+                link.mtu = 1000;
+            }
+        });
+        assert_eq!(codes(&found), [(Code::LinkMtu, "host2")]);
+        assert!(found[0].words.contains(name));
+        let commands = [&found[0].fixes[0].commands[..], &found[0].fixes[0].undo].concat();
+        assert_eq!(!commands.is_empty(), has_commands, "{commands:?}");
+        let shown = found[0].evidence.iter().map(|evidence| &evidence.command);
+        let all: Vec<_> = commands.iter().chain(shown).collect();
+        assert!(has_commands || all.iter().all(|command| !command.contains(name)));
+    }
+}
+
+#[test]
 fn the_greater_of_all_and_the_interface_counts() {
     for (all, own, expected) in [("0", "0", 1), ("1", "0", 0), ("0", "1", 0), ("2", "1", 0)] {
         let found = after(|bundle| {

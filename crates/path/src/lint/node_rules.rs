@@ -57,13 +57,15 @@ fn extend<E>(rules: &mut Ruleset, read: Result<Ruleset, E>) {
 pub(super) fn owner(step: &Step) -> Option<String> {
     let table = step.table.rsplit(' ').next().unwrap_or_default();
     let owner = owner::of_names(step.engine, table, &step.chain)?;
-    let filter = owner.filter.map(|filter| format!(", filter {filter}"));
+    let words = owner.to_string();
+    let filter = owner.filter.filter(|filter| !words.contains(filter));
+    let filter = filter.map(|filter| format!(", filter {filter}"));
     let knob = owner
         .knob
         .as_ref()
         .map(|knob| format!("; change it there: {knob}"));
     Some(format!(
-        "{owner}{}{}",
+        "{words}{}{}",
         filter.unwrap_or_default(),
         knob.unwrap_or_default()
     ))

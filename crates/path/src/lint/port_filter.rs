@@ -364,7 +364,11 @@ fn finding(
     let rule = format!("{} {}: {}", step.table, step.chain, step.text);
     let finding =
         Finding::new(code, host, words).because(format!("the rule that decides: {rule}"), listing);
-    let finding = finding.owned_by(owner(step));
+    let owner = owner(step);
+    let is_libvirt = owner
+        .as_deref()
+        .is_some_and(|owner| owner.contains("nwfilter"));
+    let finding = finding.owned_by(owner);
     let Some((words, test)) = exception(target, own, code, step.engine) else {
         return finding;
     };
@@ -417,7 +421,7 @@ fn finding(
         ("RETURN", table)
     };
     let chain = if table == "raw" { "PREROUTING" } else { chain };
-    finding.mended_by(
+    let finding = finding.mended_by(
         format!("{words}; whoever wrote the rules will write them anew"),
         [format!(
             "{program} -t {table} -I {chain} 1 {test} -j {verdict}"
@@ -425,7 +429,18 @@ fn finding(
         [format!(
             "{program} -t {table} -D {chain} {test} -j {verdict}"
         )],
-    )
+    );
+    if !is_libvirt {
+        return finding;
+    }
+    let words = match code {
+        Code::HostIpSpoofDirector => {
+            "to last: a filter of its own for the guest, by `pointsman nwfilter mend`; to allow the \
+             virtual address does not help, the source is the client's"
+        }
+        _ => "to last: a filter of its own for the guest, by `pointsman nwfilter mend`",
+    };
+    finding.mended_by(words, [""; 0], [""; 0])
 }
 
 fn table_name(step: &Step) -> &str {

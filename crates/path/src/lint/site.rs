@@ -404,6 +404,34 @@ impl<'a> Site<'a> {
         self.rules[at.unwrap_or_default()].get_or_init(|| node_rules::read(node))
     }
 
+    /// Names of links, tables and chains that a shell does not take for one plain word.
+    pub(super) fn unfit_names(&self) -> Vec<String> {
+        let mut unfit = Vec::new();
+        let mut add = |name: &str| {
+            if !name.is_empty() && crate::remote::quoted(name) != name {
+                unfit.push(name.to_owned());
+            }
+        };
+        for node in self.nodes {
+            node.links.iter().for_each(|link| add(&link.name));
+            node.vlans.iter().for_each(|own| add(&own.port));
+            node.neighbours.iter().for_each(|own| add(&own.device));
+            for table in &self.rules(node).tables {
+                add(&table.name);
+                table.chains.iter().for_each(|chain| add(&chain.name));
+            }
+            for route in &node.routes {
+                [&route.table, &route.kind]
+                    .into_iter()
+                    .for_each(|name| add(name));
+            }
+            for rule in &node.routing_rules {
+                rule.table.iter().for_each(|name| add(name));
+            }
+        }
+        unfit
+    }
+
     /// The bridge port that a link is behind.
     pub(super) fn attachment(&self, guest: &Snapshot, link: &Link) -> Option<&Attachment<'a>> {
         self.attachments
