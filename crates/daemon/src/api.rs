@@ -54,6 +54,7 @@ use crate::{
     rounds::Rounds,
     settings::{Given, SettingView},
     status::{InterfaceStatus, StateReport, Status, TableStatus, VerdictCount},
+    vrrp::Board,
 };
 
 /// Bytes of a request's body: room for some hundred thousand changes.
@@ -87,6 +88,8 @@ pub struct Shell<P> {
     pub rounds: Rounds,
     /// How things are with the state file.
     pub state: Mutex<StateReport>,
+    /// How virtual routers are.
+    pub routers: Board,
 }
 
 /// What became of `POST /v1/changes`.
@@ -258,6 +261,11 @@ async fn status<P: Plane>(State(shell): Shared<P>) -> Result<Json<Status>, ApiEr
             },
             answers,
             state,
+            routers: shell
+                .routers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         }))
     })
     .await

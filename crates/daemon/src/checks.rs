@@ -20,7 +20,7 @@ use thiserror::Error;
 pub use connection::Target;
 pub use datagram::{Payload, UdpCheck};
 pub use dns::{DnsCheck, RecordType};
-pub use http::{HttpCheck, HttpVersion, Url};
+pub use http::{HttpCheck, HttpVersion, Pattern, Url};
 pub use smtp::SmtpCheck;
 pub use tls::Tls;
 
@@ -30,7 +30,7 @@ use crate::child::{Outcome, Script};
 pub const ANSWER_MAX: usize = 16 << 20;
 
 /// What is checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Check {
     /// A connection is accepted (`TCP_CHECK`).
     Tcp(Target),

@@ -56,6 +56,24 @@ impl Script {
         command.spawn()
     }
 
+    /// Begins a script, if there is one, and logs how it ends beside everything else.
+    pub fn begin_and_forget(script: Option<&Self>, more: &[String]) {
+        let Some(script) = script else { return };
+        let words = script.words.join(" ");
+        match script.begin(more) {
+            Ok(mut child) => {
+                tokio::spawn(async move {
+                    match child.wait().await {
+                        Ok(status) if status.success() => {}
+                        Ok(status) => tracing::warn!(script = %words, "ended with {status}"),
+                        Err(error) => tracing::warn!(script = %words, %error, "can't wait for it"),
+                    }
+                });
+            }
+            Err(error) => tracing::error!(script = %words, %error, "can't run it"),
+        }
+    }
+
     /// Runs it to its end, for `limit` at most.
     pub async fn run(&self, limit: Duration) -> Outcome {
         let mut child = match self.begin(&[]) {

@@ -7,7 +7,7 @@ use std::{
 
 use pointsman_datapath::{HookChoice, Options};
 
-use crate::settings::Given;
+use crate::{availability::Source, settings::Given};
 
 /// Where the API's socket is unless told.
 pub const DEFAULT_SOCKET: &str = "/run/pointsman/api.sock";
@@ -29,6 +29,8 @@ pub struct Config {
     pub keep: bool,
     /// The state file, if state is kept.
     pub state: Option<PathBuf>,
+    /// A keepalived.conf that says what to do, if there is one.
+    pub availability: Option<Source>,
     /// Settings of the command line, which win over those that an earlier run was given.
     pub settings: Given,
 }
@@ -36,4 +38,9 @@ pub struct Config {
 /// Where managed neighbours are remembered: beside the socket.
 pub fn neighbours_file(socket: &Path) -> PathBuf {
     socket.with_extension("neighbours")
+}
+
+/// Where virtual routers are remembered that were left for the next daemon: beside the socket.
+pub fn routers_file(socket: &Path) -> PathBuf {
+    socket.with_extension("vrrp")
 }

@@ -5,6 +5,7 @@
 
 pub mod answers;
 pub mod api;
+pub mod availability;
 pub mod balancer;
 mod chance;
 pub mod checks;

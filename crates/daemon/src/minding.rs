@@ -1,6 +1,6 @@
 //! Virtual services that are minded: their checks at work, and what follows from them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pointsman_ha::health::{
@@ -20,10 +20,15 @@ pub struct Minded {
     pub service: ServiceConfig,
     /// The checks of each real server, in the order of [`ServiceConfig::servers`].
     pub checks: Vec<Vec<TimedCheck>>,
+    /// Whether each check is up, while it is minded.
+    states: States,
 }
 
+/// Whether each check of each real server is up.
+type States = Arc<Mutex<Vec<Vec<bool>>>>;
+
 /// A check, and when it is made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TimedCheck {
     /// When, and how many failures count.
     pub timing: CheckerConfig,
@@ -67,6 +72,47 @@ struct Weight {
 }
 
 impl Minded {
+    /// A virtual service that nobody minds yet.
+    pub fn new(service: ServiceConfig, checks: Vec<Vec<TimedCheck>>) -> Self {
+        let states = service.servers.iter().map(|server| server.checkers.clone());
+        Self {
+            states: Arc::new(Mutex::new(states.collect())),
+            service,
+            checks,
+        }
+    }
+
+    /// Whether each check of each real server is up now.
+    pub fn states(&self) -> Vec<Vec<bool>> {
+        self.states
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Begins with what is known of real servers that were minded before by the same checks.
+    pub fn inherit(&mut self, before: &Self, states: &[Vec<bool>]) {
+        for (at, server) in self.service.servers.iter_mut().enumerate() {
+            let mut known = before.service.servers.iter();
+            let Some(old) = known.position(|old| old.name == server.name) else {
+                continue;
+            };
+            let Some(state) = states.get(old) else {
+                continue;
+            };
+            if before.checks.get(old) == self.checks.get(at) && state.len() == server.checkers.len()
+            {
+                server.checkers.clone_from(state);
+            }
+        }
+        let states = self
+            .service
+            .servers
+            .iter()
+            .map(|server| server.checkers.clone());
+        self.states = Arc::new(Mutex::new(states.collect()));
+    }
+
     /// Minds the virtual service until `stop` completes.
     pub async fn keep(self, hand: Arc<dyn Hand>, stop: impl Future<Output = ()>) {
         let configured: Vec<_> = self
@@ -81,6 +127,8 @@ impl Minded {
         let (sender, receiver) = unbounded_channel();
         let mut tasks = JoinSet::new();
         let mut weights = Vec::new();
+        let known = self.states;
+        let begun = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (server, checks) in self.checks.into_iter().enumerate() {
             weights.push(Weight {
                 configured: configured.get(server).copied().unwrap_or(0),
@@ -88,12 +136,13 @@ impl Minded {
             });
             for (checker, check) in checks.into_iter().enumerate() {
                 let sender = sender.clone();
-                tasks.spawn(check.keep(epoch, server, checker, sender));
+                let up = begun.get(server).and_then(|all| all.get(checker)).copied();
+                tasks.spawn(check.keep(epoch, up, server, checker, sender));
             }
         }
         tokio::select! {
             () = stop => {}
-            () = heed(&mut health, &mut weights, receiver, &*hand) => {}
+            () = heed(&mut health, &mut weights, &known, receiver, &*hand) => {}
         }
         health.stop();
         pass_on(&mut health, &*hand);
@@ -104,6 +153,7 @@ impl Minded {
 async fn heed(
     health: &mut ServiceHealth,
     weights: &mut [Weight],
+    states: &States,
     mut sayings: UnboundedReceiver<Saying>,
     hand: &dyn Hand,
 ) {
@@ -118,6 +168,14 @@ async fn heed(
             health.handle_weight(saying.server, sum);
         }
         if let Some(up) = saying.up {
+            let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(state) = states
+                .get_mut(saying.server)
+                .and_then(|all| all.get_mut(saying.checker))
+            {
+                *state = up;
+            }
+            drop(states);
             health.handle_checker(saying.server, saying.checker, up);
         }
         pass_on(health, hand);
@@ -141,11 +199,16 @@ impl TimedCheck {
     async fn keep(
         self,
         epoch: Instant,
+        up: Option<bool>,
         server: usize,
         checker: usize,
         sayings: UnboundedSender<Saying>,
     ) {
-        let mut state = Checker::new(self.timing, (chance::bits() >> 32) as u32, Duration::ZERO);
+        let timing = CheckerConfig {
+            alpha: up.map_or(self.timing.alpha, |up| !up),
+            ..self.timing
+        };
+        let mut state = Checker::new(timing, (chance::bits() >> 32) as u32, Duration::ZERO);
         loop {
             let Some(due) = state.poll_timeout() else {
                 return;

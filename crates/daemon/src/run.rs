@@ -1,5 +1,6 @@
 //! The daemon's life: opened or taken over, attached, kept true, stopped.
 
+mod availability;
 mod defence;
 mod expiry;
 mod interfaces;
@@ -27,7 +28,7 @@ use pointsman_linux::netlink::{Monitor, Netlink};
 use tokio::{
     net::UnixListener,
     runtime::Builder,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, watch},
     task::{JoinSet, block_in_place},
 };
@@ -36,13 +37,15 @@ use state::{Kept, Saver};
 
 use crate::{
     api::{self, Facts, Shell},
+    availability::Plan,
     balancer::Balancer,
-    config::{Config, neighbours_file},
+    config::{Config, neighbours_file, routers_file},
     hops::{Keeper, Neighbours},
     rounds::Rounds,
     settings::RunningSettings,
     socket::{self, Socket},
     status::{InterfaceStatus, origin_name},
+    vrrp::Board,
 };
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -62,10 +65,17 @@ pub fn run(config: &Config) -> Result<()> {
 async fn serve(config: &Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    // What is wrong with the configuration is told before anything is done.
+    let plan = config
+        .availability
+        .as_ref()
+        .map(availability::plan)
+        .transpose()?;
     let (socket, listener) = Socket::listen(&config.socket)?;
     let metrics = metrics::listen(config.metrics).await?;
     let opened = Opened::new(config)?;
-    let outcome = opened.serve(config, (listener, metrics), async {
+    let outcome = opened.serve(config, (listener, metrics), (plan, hangup), async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
@@ -130,6 +140,7 @@ impl Opened {
         self,
         config: &Config,
         listeners: Listeners,
+        (plan, hangup): (Option<Plan>, Signal),
         stop: impl Future<Output = &'static str>,
     ) -> Result<()> {
         let pin_dir = &config.datapath.pin_dir;
@@ -144,9 +155,28 @@ impl Opened {
                 return Err(error);
             }
         };
+        let shell = Arc::clone(&tasks.shell);
+        let left = routers_file(&config.socket);
+        let work = match availability::begin(plan, shell, left).await {
+            Ok(work) => work,
+            Err(error) => {
+                let keeper = tasks.stop(keeper).await;
+                if let Some(keeper) = keeper.filter(|_| fresh) {
+                    keeper.release();
+                    undo(pin_dir);
+                }
+                return Err(error);
+            }
+        };
+        tasks.say_ready();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let signal = stop.await;
+        let (signal, work) = availability::obey(config, work, hangup, stop).await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        match work {
+            Some(work) if config.keep => work.leave().await,
+            Some(work) => work.stop().await,
+            None => {}
+        }
         let keeper = tasks.stop(keeper).await;
         if config.keep {
             tracing::info!(signal, "stopped; forwarding goes on");
@@ -191,6 +221,7 @@ impl Opened {
             answers: Mutex::default(),
             rounds: Rounds::default(),
             state: Mutex::new(report),
+            routers: Board::default(),
         });
         // What the ledger says was counted before is no traffic of the first two seconds.
         shell.balancer.estimate(true)?;
@@ -232,7 +263,7 @@ impl Opened {
         tasks.spawn(events.answer(stopped.clone()));
         let ways = ways::Ways::new(monitor, keeper, Arc::clone(&shell), unresolved)?;
         let keeper = tokio::spawn(ways.keep(stopped));
-        println!(
+        let ready = format!(
             "ready: API on {}, {} interface{}, {}",
             config.socket.display(),
             attachments.len(),
@@ -247,6 +278,7 @@ impl Opened {
             stop,
             saver,
             shell,
+            ready,
             _lock: self.lock,
         };
         Ok((tasks, keeper))
@@ -265,11 +297,17 @@ struct Tasks {
     stop: watch::Sender<()>,
     saver: Option<Arc<Saver>>,
     shell: Arc<Shell<Datapath>>,
+    /// What is said when everything is in place.
+    ready: String,
     /// On the pins, until all of them have ended.
     _lock: Flock<File>,
 }
 
 impl Tasks {
+    fn say_ready(&self) {
+        println!("{}", self.ready);
+    }
+
     async fn stop(mut self, keeper: tokio::task::JoinHandle<Keeper>) -> Option<Keeper> {
         drop(self.stop);
         while self.tasks.join_next().await.is_some() {}

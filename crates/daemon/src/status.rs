@@ -5,6 +5,8 @@ use std::time::Instant;
 use pointsman_datapath::{Attachment, Origin};
 use serde::{Deserialize, Serialize};
 
+use crate::vrrp::RouterStatus;
+
 use crate::answers::AnswerCounts;
 
 /// How the daemon is.
@@ -26,6 +28,9 @@ pub struct Status {
     pub answers: AnswerCounts,
     /// The state file.
     pub state: StateStatus,
+    /// Virtual routers.
+    #[serde(default)]
+    pub routers: Vec<RouterStatus>,
 }
 
 /// The state file, as the API shows it.

@@ -10,7 +10,7 @@ pub mod hooks;
 mod surroundings;
 pub mod track;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pointsman_ha::vrrp::{Notice, Reading, RouterConfig, RouterStats, State, VirtualRouter};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use engine::INTERFACE_TRACKER;
 pub use holding::Holding;
 
 /// What all virtual routers of this host are told to be.
@@ -58,8 +59,11 @@ pub struct Group {
     pub tracking_weight: bool,
 }
 
+/// Where others read how virtual routers are.
+pub type Board = Arc<Mutex<Vec<RouterStatus>>>;
+
 /// How a virtual router is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouterStatus {
     /// Its name.
     pub name: String,
@@ -68,7 +72,7 @@ pub struct RouterStatus {
     /// Virtual router id.
     pub vrid: u8,
     /// `INIT`, `FAULT`, `BACKUP` or `MASTER`.
-    pub state: &'static str,
+    pub state: String,
     /// Its priority, tracking included.
     pub priority: u8,
     /// The master it knows, while backup.
@@ -92,7 +96,7 @@ pub struct RouterStatus {
     /// Times the host must have been paused.
     pub pauses: u64,
     /// Advertisements that did not count, by reason.
-    pub rejected: std::collections::BTreeMap<&'static str, u64>,
+    pub rejected: BTreeMap<String, u64>,
 }
 
 impl RouterStatus {
@@ -112,7 +116,7 @@ impl RouterStatus {
             name: config.name.clone(),
             interface: config.interface.clone(),
             vrid: config.vrid,
-            state: state_name(router.state()),
+            state: state_name(router.state()).to_owned(),
             priority: router.priority(),
             master: router.master(),
             addresses: config.addresses.clone(),
@@ -124,7 +128,10 @@ impl RouterStatus {
             zero_received,
             zero_sent,
             pauses,
-            rejected,
+            rejected: rejected
+                .into_iter()
+                .map(|(why, n)| (why.to_owned(), n))
+                .collect(),
         }
     }
 }
@@ -143,8 +150,8 @@ fn state_name(state: State) -> &'static str {
 enum Command {
     /// What a tracker found.
     Reading(String, Reading),
-    /// A new configuration, and where to say whether it was taken.
-    Configure(Box<VrrpConfig>, Sender<Result<()>>),
+    /// A new configuration, whom to tell from then on, and where to say whether it was taken.
+    Configure(Box<VrrpConfig>, UnboundedSender<Notice>, Sender<Result<()>>),
     /// To end and leave everything as it is; the masters' names are wanted.
     Leave(Sender<BTreeSet<String>>),
     /// To give everything back and end.
@@ -156,7 +163,7 @@ enum Command {
 pub struct Vrrp {
     remote: Remote,
     thread: Option<JoinHandle<()>>,
-    status: Arc<Mutex<Vec<RouterStatus>>>,
+    status: Board,
 }
 
 /// How other threads talk to the virtual routers.
@@ -189,21 +196,21 @@ impl Remote {
 
 impl Vrrp {
     /// Begins: looks at the interfaces, takes away addresses that an earlier daemon left, and takes
-    /// part. What happens is told to `notices`. The virtual routers named in `resume` were master in a
-    /// daemon that [left](Self::leave) less than two of their intervals ago, and still are.
+    /// part. What happens is told to `notices`, how things are is on the board. The virtual routers named in `resume` were master in a
+    /// daemon that [left](Self::leave) before anybody else could take them for down, and still are.
     ///
     /// Works in the calling thread's network namespace.
     pub fn start(
         config: &VrrpConfig,
         resume: &BTreeSet<String>,
         notices: UnboundedSender<Notice>,
+        status: Board,
     ) -> Result<Self> {
         let (commands, receiver) = channel();
         let (wake, woken) = UnixStream::pair().context("a pair of sockets")?;
         for socket in [&wake, &woken] {
             socket.set_nonblocking(true).context("a pair of sockets")?;
         }
-        let status = Arc::new(Mutex::new(Vec::new()));
         let ear = Ear {
             commands: receiver,
             wake: woken,
@@ -229,11 +236,12 @@ impl Vrrp {
     }
 
     /// Gives the virtual routers a new configuration: what stays the same goes on as it is. With an
-    /// error nothing has changed.
-    pub fn set_config(&self, config: &VrrpConfig) -> Result<()> {
+    /// error nothing has changed. From then on `notices` is told what happens.
+    pub fn set_config(&self, config: &VrrpConfig, notices: UnboundedSender<Notice>) -> Result<()> {
         let (answer, answered) = channel();
         let config = Box::new(config.clone());
-        self.remote.send(Command::Configure(config, answer));
+        self.remote
+            .send(Command::Configure(config, notices, answer));
         answered.recv().context("the virtual routers have ended")?
     }
 

@@ -342,8 +342,8 @@ fn a_server_that_fails_leaves_and_comes_back() {
             check: Check::Tcp(Target::new(to.parse().expect("an address"), SHORT)),
             log_all: false,
         };
-        let minded = Minded {
-            service: ServiceConfig {
+        let minded = Minded::new(
+            ServiceConfig {
                 name: "[192.0.2.1]:tcp:80".to_owned(),
                 quorum: 1,
                 hysteresis: 0,
@@ -352,8 +352,8 @@ fn a_server_that_fails_leaves_and_comes_back() {
                 sorry_inhibit: false,
                 servers: vec![server(1)],
             },
-            checks: vec![vec![check("127.0.0.1:80")]],
-        };
+            vec![vec![check("127.0.0.1:80")]],
+        );
         let notes = Arc::new(Notes::default());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let hand: Arc<dyn Hand> = Arc::<Notes>::clone(&notes);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use pointsman_daemon::vrrp::{Instance, Vrrp, VrrpConfig};
+use pointsman_daemon::vrrp::{Board, Instance, Vrrp, VrrpConfig};
 use pointsman_ha::vrrp::{Notice, Peer, Peers, RouterConfig, Version};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -122,7 +122,7 @@ fn begin(segment: &Segment, host: usize, config: &VrrpConfig) -> (Vrrp, Unbounde
     let (sender, receiver) = unbounded_channel();
     let _inside = segment.hosts[host].enter().expect("enter");
     (
-        Vrrp::start(config, &BTreeSet::new(), sender).expect("begin"),
+        Vrrp::start(config, &BTreeSet::new(), sender, Board::default()).expect("begin"),
         receiver,
     )
 }
@@ -171,16 +171,19 @@ fn the_address_is_where_the_highest_priority_is() {
         &format!("address delete {V4}/32 dev eth0"),
     );
     wait("the address to come back", || segment.has(0, V4));
-    // A new configuration, without an election.
+    // A new configuration, without an election; from then on another is told.
+    let (tell, mut told) = unbounded_channel();
     let mut more = quick.ours(190, 0, 1);
     let second: IpAddr = "10.77.0.101".parse().expect("an address");
     more.instances[0].router.excluded.push(second);
-    high.set_config(&more).expect("it can be");
+    high.set_config(&more, tell.clone()).expect("it can be");
     assert!(segment.has(0, V4) && segment.has(0, "10.77.0.101"));
     let mut wrong = more.clone();
     wrong.instances[0].router.vrid = 0;
-    high.set_config(&wrong).expect_err("no such id");
-    high.set_config(&quick.ours(200, 0, 1)).expect("it can be");
+    high.set_config(&wrong, tell.clone())
+        .expect_err("no such id");
+    high.set_config(&quick.ours(200, 0, 1), tell)
+        .expect("it can be");
     assert!(segment.has(0, V4) && !segment.has(0, "10.77.0.101"));
     // Another daemon takes over, and nobody else notices.
     let masters = high.leave();
@@ -188,7 +191,7 @@ fn the_address_is_where_the_highest_priority_is() {
     let (sender, mut resumed) = unbounded_channel();
     let high = {
         let _inside = segment.hosts[0].enter().expect("enter");
-        Vrrp::start(&quick.ours(200, 0, 1), &masters, sender).expect("begin")
+        Vrrp::start(&quick.ours(200, 0, 1), &masters, sender, Board::default()).expect("begin")
     };
     assert_eq!(high.status()[0].state, "MASTER");
     assert_eq!(notices(&mut resumed), ["INSTANCE \"VI_1\" MASTER 200"]);
@@ -214,6 +217,7 @@ fn the_address_is_where_the_highest_priority_is() {
         ]
     );
     assert_eq!(notices(&mut resumed), ["INSTANCE \"VI_1\" STOP 200"]);
+    assert!(notices(&mut told).is_empty());
     low.stop();
     assert!(!segment.has(1, V4), "given back at the end");
 }

@@ -173,9 +173,19 @@ pub(crate) struct RunOptions {
     /// Keep nothing for the next run, and begin without services
     #[arg(long)]
     pub(crate) no_state: bool,
-    /// Leave forwarding in place when stopped
+    /// Leave forwarding in place when stopped, and virtual routers as they are
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Do what this keepalived.conf says; SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keepalived: Option<PathBuf>,
+    /// What conditions (`@id`) of keepalived.conf compare with [default: the host's name up to its
+    /// first dot]
+    #[arg(long, value_name = "ID", requires = "keepalived")]
+    pub(crate) config_id: Option<String>,
+    /// Run keepalived.conf without the lines that `pointsman config check` calls errors or unsupported
+    #[arg(long, requires = "keepalived")]
+    pub(crate) lenient: bool,
     #[command(flatten)]
     pub(crate) settings: SettingFlags,
 }

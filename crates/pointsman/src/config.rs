@@ -2,11 +2,12 @@
 
 mod files;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use pointsman_config::keepalived::{Configuration, Diagnostic, Severity, configure};
+use pointsman_daemon::availability::Source;
 use serde_json::{Value, json};
 
 use files::Files;
@@ -19,7 +20,7 @@ Every such line is named with file, line and column, and with what becomes diffe
 meant so, `note` what is accepted and changes nothing. Then comes what would run. The language is that of \
 keepalived 2.2.7. Interfaces, users and scripts are not looked for.
 
-Nothing runs such a file yet; this only checks it. Exit codes: 0 nothing but warnings and notes, 1 errors \
+`pointsman run --keepalived FILE` runs it. Exit codes: 0 nothing but warnings and notes, 1 errors \
 or something unsupported, 2 wrong usage.";
 
 #[derive(Debug, Subcommand)]
@@ -36,6 +37,43 @@ pub(crate) enum ConfigVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// A keepalived.conf for the daemon to run, read anew whenever it asks. What is wrong or not done is told
+/// each time; unless `lenient`, it keeps the file from being used.
+pub(crate) fn source(file: PathBuf, config_id: Option<String>, lenient: bool) -> Source {
+    let name = file.display().to_string();
+    let read = move || {
+        let name = file.display().to_string();
+        let bytes = fs::read(&file).with_context(|| format!("cannot read {name}"))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let id = config_id.clone().map_or_else(host_name, Ok)?;
+        let (configuration, _, diagnostics) = configure(&name, &text, &id, &mut Files::default());
+        let mut faults = Vec::new();
+        for diagnostic in diagnostics {
+            match diagnostic.severity {
+                Severity::Error | Severity::Unsupported if !lenient => {
+                    faults.push(diagnostic.to_string());
+                }
+                _ => tracing::warn!("{diagnostic}"),
+            }
+        }
+        if !faults.is_empty() {
+            bail!(
+                "{}\n--lenient runs {name} without these lines",
+                faults.join("\n")
+            );
+        }
+        // Half written, most likely; who wants nothing to run stops the daemon.
+        if configuration.instances.is_empty() && configuration.services.is_empty() {
+            bail!("{name} has neither a vrrp_instance nor a virtual_server");
+        }
+        Ok(configuration)
+    };
+    Source {
+        name,
+        read: Arc::new(read),
+    }
 }
 
 pub(crate) fn run(verb: ConfigVerb) -> Result<ExitCode> {

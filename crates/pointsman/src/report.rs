@@ -68,6 +68,17 @@ fn status_text(status: &Status) -> String {
             answers.fragmented, answers.unfragmented
         );
     }
+    for router in &status.routers {
+        let master = match router.master {
+            Some(master) if router.state == "BACKUP" => format!(", master is {master}"),
+            _ => String::new(),
+        };
+        let _ = writeln!(
+            text,
+            "router       {} {} on {}, id {}, priority {}{master}",
+            router.name, router.state, router.interface, router.vrid, router.priority
+        );
+    }
     let _ = writeln!(text, "pins         {}", status.pin_dir);
     let state = &status.state;
     let _ = match (&state.path, state.saved_ago) {

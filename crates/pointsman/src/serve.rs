@@ -14,7 +14,7 @@ use pointsman_datapath::Options;
 use pointsman_director::control::Capacity;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::RunOptions;
+use crate::{cli::RunOptions, config};
 
 /// The environment variable that chooses what is logged.
 const LOG_VARIABLE: &str = "POINTSMAN_LOG";
@@ -26,7 +26,11 @@ pub(crate) fn run(options: RunOptions, socket: PathBuf) -> Result<()> {
     let is_usual = socket == Path::new(DEFAULT_SOCKET);
     let usual = (is_usual && !options.no_state).then(|| DEFAULT_FILE.into());
     let state = options.state.or(usual);
+    let availability = options
+        .keepalived
+        .map(|file| config::source(file, options.config_id, options.lenient));
     let config = Config {
+        availability,
         interfaces: options.interfaces,
         hook: options.hook,
         datapath: Options {

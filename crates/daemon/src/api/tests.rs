@@ -58,6 +58,7 @@ impl Server {
             answers: Mutex::default(),
             rounds: Default::default(),
             state: Mutex::default(),
+            routers: Default::default(),
         });
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("api.sock");

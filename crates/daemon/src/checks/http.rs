@@ -12,7 +12,7 @@ use super::{ANSWER_MAX, Failure, Target, Tls};
 const HEAD_MAX: usize = 64 << 10;
 
 /// A check by HTTP.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HttpCheck {
     /// Where it goes; each page gets a connection, and the whole time.
     pub target: Target,
@@ -37,7 +37,7 @@ pub enum HttpVersion {
 }
 
 /// A page, and how it has to be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Url {
     /// Its path.
     pub path: String,
@@ -58,6 +58,12 @@ pub struct Pattern {
     pub regex: Regex,
     /// True when it must not match (`regex_no_match`).
     pub absent: bool,
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.regex.as_str() == other.regex.as_str() && self.absent == other.absent
+    }
 }
 
 impl Url {

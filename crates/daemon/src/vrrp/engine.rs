@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::sync::PoisonError;
 use std::sync::mpsc::TryRecvError;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -20,14 +20,14 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::holding::Holding;
 use super::surroundings::Surroundings;
-use super::{Command, Ear, Instance, RouterStatus, VrrpConfig};
+use super::{Board, Command, Ear, Instance, RouterStatus, VrrpConfig};
 
 /// VRRP's IP protocol number.
 const PROTOCOL: u8 = 112;
 /// Network control, as RFC 9568 and keepalived send.
 const CLASS: u8 = 0xc0;
 /// Prefix of the names of trackers that follow an interface; the name follows.
-pub(super) const INTERFACE_TRACKER: &str = "interface ";
+pub const INTERFACE_TRACKER: &str = "interface ";
 /// How often the same complaint about one virtual router is logged, at most.
 const COMPLAIN: Duration = Duration::from_secs(60);
 /// The longest wait without a deadline: nothing depends on it.
@@ -50,7 +50,7 @@ pub(super) struct Engine {
     virtual_: Vec<IpAddr>,
     ear: Ear,
     notices: UnboundedSender<Notice>,
-    status: Arc<Mutex<Vec<RouterStatus>>>,
+    status: Board,
     monitor: Monitor,
     netlink: Netlink,
     surroundings: Surroundings,
@@ -72,7 +72,7 @@ impl Engine {
         resume: &BTreeSet<String>,
         ear: Ear,
         notices: UnboundedSender<Notice>,
-        status: Arc<Mutex<Vec<RouterStatus>>>,
+        status: Board,
     ) -> Result<Self> {
         let groups = checked_groups(config)?;
         let routers = config.instances.iter();
@@ -296,9 +296,9 @@ impl Engine {
                     let now = self.now();
                     self.router.handle_reading(&tracker, reading, now);
                 }
-                Ok(Command::Configure(config, answer)) => {
+                Ok(Command::Configure(config, notices, answer)) => {
                     // Whoever asked may have gone.
-                    let _ = answer.send(self.configure(&config));
+                    let _ = answer.send(self.configure(&config, notices));
                 }
                 Ok(Command::Leave(answer)) => {
                     let routers = self.router.routers().iter();
@@ -314,13 +314,14 @@ impl Engine {
     }
 
     /// Takes a new configuration, or says what is wrong with it and stays as it is.
-    fn configure(&mut self, config: &VrrpConfig) -> Result<()> {
+    fn configure(&mut self, config: &VrrpConfig, notices: UnboundedSender<Notice>) -> Result<()> {
         let groups = checked_groups(config)?;
         let now = self.now();
         let routers: Vec<_> = config.instances.iter().map(|i| i.router.clone()).collect();
         self.router.retire(&routers, now);
-        // Of those that are gone; the positions are still the old ones.
+        // Of those that are gone; the positions are still the old ones, and so is who is told.
         self.carry();
+        self.notices = notices;
         self.instances = config.instances.clone();
         self.virtual_ = virtual_addresses(config);
         self.tracked = tracked_interfaces(config);

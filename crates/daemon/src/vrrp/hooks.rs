@@ -76,8 +76,9 @@ pub struct Hooks {
     fifos: Vec<OpenFifo>,
 }
 
+/// A FIFO that is open for writing.
 #[derive(Debug)]
-struct OpenFifo {
+pub struct OpenFifo {
     path: PathBuf,
     file: File,
     made: bool,
@@ -106,34 +107,15 @@ impl Hooks {
             };
             let Some(scripts) = scripts else { continue };
             let [one, any] = scripts.for_event(notice.event);
-            begin(one, &[]);
-            begin(any, &notice.arguments());
-        }
-    }
-}
-
-/// Begins a script, and waits for its end beside everything else.
-fn begin(script: Option<&Script>, more: &[String]) {
-    let Some(script) = script else { return };
-    match script.begin(more) {
-        Ok(mut child) => {
-            let words = script.words.join(" ");
-            tokio::spawn(async move {
-                match child.wait().await {
-                    Ok(status) if status.success() => {}
-                    Ok(status) => tracing::warn!(script = %words, "ended with {status}"),
-                    Err(error) => tracing::warn!(script = %words, %error, "can't wait for it"),
-                }
-            });
-        }
-        Err(error) => {
-            tracing::error!(script = %script.words.join(" "), %error, "can't run it");
+            Script::begin_and_forget(one, &[]);
+            Script::begin_and_forget(any, &notice.arguments());
         }
     }
 }
 
 impl OpenFifo {
-    fn open(fifo: &Fifo) -> io::Result<Self> {
+    /// Opens it, makes it if it is not there, and begins its reader.
+    pub fn open(fifo: &Fifo) -> io::Result<Self> {
         let at = |error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", fifo.path.display()))
         };
@@ -158,7 +140,8 @@ impl OpenFifo {
         })
     }
 
-    fn write(&mut self, line: &str) {
+    /// Writes a line; what nobody has room for is lost, and logged.
+    pub fn write(&mut self, line: &str) {
         match self.file.write_all(line.as_bytes()) {
             Ok(()) => {}
             Err(error) => {

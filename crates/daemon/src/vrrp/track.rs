@@ -71,11 +71,19 @@ pub struct FileTracker {
     pub name: String,
     /// The file.
     pub path: PathBuf,
+    /// The number that it gets at the start, and whether that replaces another.
+    pub initial: Option<(i64, bool)>,
 }
 
 impl FileTracker {
     /// Looks at the file again and again; what is no number, or no file, is 0.
     pub async fn keep(self, remote: Remote) {
+        if let Some((number, replaces)) = self.initial
+            && (replaces || !self.path.exists())
+            && let Err(error) = tokio::fs::write(&self.path, format!("{number}\n")).await
+        {
+            tracing::error!(file = %self.path.display(), %error, "can't write its first number");
+        }
         let mut last = None;
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -79,6 +79,7 @@ fn status() -> Status {
             used: 12_345,
         },
         answers: Default::default(),
+        routers: Vec::new(),
         state: Default::default(),
     }
 }

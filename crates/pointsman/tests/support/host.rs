@@ -306,10 +306,15 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Sends a signal and waits for the end.
-    pub(crate) fn end(mut self, signal: nix::sys::signal::Signal) -> ExitStatus {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         nix::sys::signal::kill(pid, signal).expect("signal the daemon");
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn end(mut self, signal: nix::sys::signal::Signal) -> ExitStatus {
+        self.signal(signal);
         self.child.wait().expect("wait for the daemon")
     }
 }

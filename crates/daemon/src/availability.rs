@@ -1,0 +1,93 @@
+//! What a keepalived.conf has this host do: virtual routers, virtual services and their checks.
+//!
+//! [`Plan`] is the configuration in the words of the machines that run it; [`Availability`] is those
+//! machines at work. A reload runs the difference: what means the same goes on as it is.
+
+mod command;
+mod routers;
+mod services;
+mod work;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use pointsman_config::keepalived::Configuration;
+
+use crate::child::Script;
+use crate::vrrp::VrrpConfig;
+use crate::vrrp::hooks::HooksConfig;
+use crate::vrrp::track::{FileTracker, ScriptTracker};
+
+pub use services::{PlannedService, ServiceScripts};
+pub use work::{Availability, Reloaded};
+
+/// Where the configuration comes from, at the start and at each reload.
+#[derive(Clone)]
+pub struct Source {
+    /// The file's name, for people.
+    pub name: String,
+    /// Reads it anew; the error says everything that keeps it from being used.
+    pub read: Arc<dyn Fn() -> Result<Configuration> + Send + Sync>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A configuration as the machines want it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The virtual routers and their groups.
+    pub vrrp: VrrpConfig,
+    /// Whom they tell.
+    pub hooks: HooksConfig,
+    /// Scripts that they track.
+    pub scripts: Vec<ScriptTracker>,
+    /// Files that they track.
+    pub files: Vec<FileTracker>,
+    /// The virtual services.
+    pub services: Vec<PlannedService>,
+    /// FIFOs that are told of services.
+    pub service_fifos: Vec<crate::vrrp::hooks::Fifo>,
+    /// Seconds of established TCP, TCP after FIN, and UDP; 0 leaves them.
+    pub timeouts: [u32; 3],
+    /// True when services that are there already are removed first.
+    pub flush: bool,
+    /// Run before anything else, and how long it may take.
+    pub startup: Option<(Script, Duration)>,
+    /// Run after everything else, and how long it may take.
+    pub shutdown: Option<(Script, Duration)>,
+}
+
+impl Plan {
+    /// The plan of a configuration, or everything that can't be done here.
+    pub fn new(configuration: &Configuration) -> Result<Self> {
+        let mut faults = Vec::new();
+        let commands = command::Commands::new(&configuration.global, &mut faults);
+        let plan = Self {
+            vrrp: routers::vrrp(configuration, &mut faults),
+            hooks: routers::hooks(configuration, &commands, &mut faults),
+            scripts: routers::scripts(configuration, &commands, &mut faults),
+            files: routers::files(configuration),
+            services: services::plan(configuration, &commands, &mut faults),
+            service_fifos: [&configuration.global.fifo, &configuration.global.lvs_fifo]
+                .into_iter()
+                .filter_map(|fifo| commands.fifo(fifo, &mut faults))
+                .collect(),
+            timeouts: configuration.global.timeouts.map(Option::unwrap_or_default),
+            flush: configuration.global.flush,
+            startup: commands.timed(configuration.global.startup.as_ref(), &mut faults),
+            shutdown: commands.timed(configuration.global.shutdown.as_ref(), &mut faults),
+        };
+        if !faults.is_empty() {
+            bail!("{}", faults.join("\n"));
+        }
+        Ok(plan)
+    }
+}

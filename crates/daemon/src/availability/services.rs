@@ -1,0 +1,302 @@
+//! Virtual services of a configuration, and the checks of their real servers.
+
+use std::net::{IpAddr, SocketAddr};
+
+use pointsman_config::keepalived::model::{
+    self, Binding, Checker, HttpProtocol, Probe, Server, Service, UrlCheck,
+};
+use pointsman_config::keepalived::{Configuration, Derived};
+use pointsman_director::model::{RealServer, ServiceId, VirtualService};
+use pointsman_ha::health::{CheckerConfig, ServerConfig, ServiceConfig};
+use regex::bytes::RegexBuilder;
+
+use super::command::Commands;
+use crate::chance;
+use crate::checks::{
+    Check, DnsCheck, HttpCheck, HttpVersion, Pattern, Payload, RecordType, SmtpCheck, Target, Tls,
+    UdpCheck, Url,
+};
+use crate::child::Script;
+use crate::minding::{Minded, TimedCheck};
+
+/// A virtual service, and how it is minded.
+#[derive(Debug, Clone)]
+pub struct PlannedService {
+    /// The service.
+    pub service: VirtualService,
+    /// Its real servers with the weights that they have when they are up.
+    pub servers: Vec<RealServer>,
+    /// Who serves without a quorum.
+    pub sorry: Option<RealServer>,
+    /// Quorum and checks.
+    pub minded: Minded,
+    /// Scripts that are run.
+    pub scripts: ServiceScripts,
+    /// What it was made of: the same means that nothing has changed.
+    pub origin: Service,
+}
+
+/// Scripts of a virtual service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceScripts {
+    /// `quorum_up`.
+    pub quorum_up: Option<Script>,
+    /// `quorum_down`.
+    pub quorum_down: Option<Script>,
+    /// `notify_up` and `notify_down` of each real server.
+    pub servers: Vec<(Option<Script>, Option<Script>)>,
+}
+
+/// All virtual services.
+pub(super) fn plan(
+    configuration: &Configuration,
+    commands: &Commands,
+    faults: &mut Vec<String>,
+) -> Vec<PlannedService> {
+    let derived = configuration.virtual_services();
+    let planned = derived.iter().map(|derived| one(derived, commands, faults));
+    planned.collect()
+}
+
+fn one(derived: &Derived<'_>, commands: &Commands, faults: &mut Vec<String>) -> PlannedService {
+    let origin = derived.origin;
+    let name = &service_name(derived.service.id);
+    if origin.ha_suspend {
+        faults.push(format!("virtual_server {name}: ha_suspend is not done"));
+    }
+    let protocol = protocol_name(origin);
+    let servers = origin.servers.iter().map(|server| ServerConfig {
+        name: format!("[{}]:{protocol}:{}", server.address, server.port),
+        weight: server.weight,
+        inhibit: server.inhibit,
+        checkers: server
+            .checkers
+            .iter()
+            .map(|checker| !checker.timing.alpha)
+            .collect(),
+    });
+    let checks = origin.servers.iter().map(|server| {
+        let mut checks = Vec::new();
+        for checker in &server.checkers {
+            match check(server, checker, commands, faults) {
+                Ok(check) => checks.push(TimedCheck {
+                    timing: timing(checker),
+                    check,
+                    log_all: checker.timing.log_all_failures,
+                }),
+                Err(problem) => faults.push(format!(
+                    "virtual_server {name}: real_server {}: {problem}",
+                    server.address
+                )),
+            }
+        }
+        checks
+    });
+    let minded = Minded::new(
+        ServiceConfig {
+            name: name.clone(),
+            quorum: origin.quorum,
+            hysteresis: origin.hysteresis,
+            omega: origin.omega,
+            sorry_server: derived.sorry.is_some(),
+            sorry_inhibit: origin.sorry.is_some_and(|sorry| sorry.inhibit),
+            servers: servers.collect(),
+        },
+        checks.collect(),
+    );
+    let mut optional =
+        |command: &Option<model::Command>| commands.optional(command.as_ref(), faults);
+    PlannedService {
+        service: derived.service.clone(),
+        servers: derived.servers.clone(),
+        sorry: derived.sorry.clone(),
+        minded,
+        scripts: ServiceScripts {
+            quorum_up: optional(&origin.quorum_up),
+            quorum_down: optional(&origin.quorum_down),
+            servers: origin
+                .servers
+                .iter()
+                .map(|server| (optional(&server.notify_up), optional(&server.notify_down)))
+                .collect(),
+        },
+        origin: origin.clone(),
+    }
+}
+
+/// As keepalived names it in FIFOs.
+fn service_name(id: ServiceId) -> String {
+    match id {
+        ServiceId::Address {
+            protocol,
+            address,
+            port,
+        } => format!("[{address}]:{}:{port}", protocol.to_string().to_lowercase()),
+        ServiceId::Mark { mark, .. } => format!("FWM {mark}"),
+    }
+}
+
+fn protocol_name(service: &Service) -> String {
+    service.protocol.to_string().to_lowercase()
+}
+
+fn timing(checker: &Checker) -> CheckerConfig {
+    let timing = &checker.timing;
+    CheckerConfig {
+        delay_loop: timing.delay_loop,
+        retry: timing.retry,
+        delay_before_retry: timing.delay_before_retry,
+        warmup: timing.warmup,
+        alpha: timing.alpha,
+    }
+}
+
+fn check(
+    server: &Server,
+    checker: &Checker,
+    commands: &Commands,
+    faults: &mut Vec<String>,
+) -> Result<Check, String> {
+    Ok(match &checker.check {
+        model::Check::Tcp(binding) => Check::Tcp(target(binding)),
+        model::Check::Ping(binding) => Check::Ping(target(binding)),
+        model::Check::Http(http) => {
+            let mut urls = Vec::new();
+            for url in &http.urls {
+                urls.push(self::url(url)?);
+            }
+            let name = http.urls.iter().find_map(|url| url.host.clone());
+            Check::Http(Box::new(HttpCheck {
+                target: target(&http.binding),
+                tls: http.tls.then(|| Tls {
+                    name: name.filter(|_| http.sni),
+                }),
+                version: match http.protocol {
+                    HttpProtocol::V1 => HttpVersion::V10,
+                    HttpProtocol::V1Close => HttpVersion::V10Close,
+                    HttpProtocol::V1_1 => HttpVersion::V11,
+                },
+                urls,
+            }))
+        }
+        model::Check::Smtp(bindings, helo) => match &bindings[..] {
+            [binding] => Check::Smtp(SmtpCheck {
+                target: target(binding),
+                helo_name: helo.clone(),
+            }),
+            _ => return Err("SMTP_CHECK of several hosts is not done; write one for each".into()),
+        },
+        model::Check::Dns(binding, record, name) => Check::Dns(DnsCheck {
+            target: target(binding),
+            record: record_type(record)?,
+            name: name.clone(),
+        }),
+        model::Check::Udp(binding, probe) => Check::Udp(udp(binding, probe)),
+        model::Check::Misc {
+            command,
+            timeout,
+            dynamic,
+        } => {
+            let Some(script) = commands.script(command, faults) else {
+                return Err("MISC_CHECK can't be run".into());
+            };
+            Check::Script {
+                script,
+                limit: timeout.unwrap_or(server.delay_loop),
+                dynamic: *dynamic,
+            }
+        }
+        model::Check::File { file, .. } => {
+            return Err(format!("FILE_CHECK of {file} is not done"));
+        }
+    })
+}
+
+fn target(binding: &Binding) -> Target {
+    let from = binding.source.map(|source| {
+        let port = binding.source_port.unwrap_or(0);
+        SocketAddr::new(source, port)
+    });
+    let any = || match binding.address {
+        IpAddr::V4(_) => IpAddr::from([0; 4]),
+        IpAddr::V6(_) => IpAddr::from([0; 16]),
+    };
+    let from = from.or_else(|| Some(SocketAddr::new(any(), binding.source_port?)));
+    Target {
+        to: SocketAddr::new(binding.address, binding.port),
+        from,
+        device: binding.interface.clone(),
+        mark: binding.mark,
+        timeout: binding.timeout,
+    }
+}
+
+fn url(url: &UrlCheck) -> Result<Url, String> {
+    let pattern = match &url.regex {
+        None => None,
+        Some((pattern, options)) => Some(self::pattern(pattern, options, url)?),
+    };
+    Ok(Url {
+        path: url.path.clone(),
+        host: url.host.clone(),
+        codes: url.status.iter().map(|(from, to)| *from..=*to).collect(),
+        digest: url.digest,
+        pattern,
+    })
+}
+
+fn pattern(pattern: &str, options: &[String], url: &UrlCheck) -> Result<Pattern, String> {
+    if url.least_offset != 0 || url.most_offset.is_some() {
+        return Err("regex_min_offset and regex_max_offset are not done".into());
+    }
+    let mut builder = RegexBuilder::new(pattern);
+    builder.unicode(false);
+    for option in options {
+        match option.as_str() {
+            "caseless" => builder.case_insensitive(true),
+            "multiline" => builder.multi_line(true),
+            "dotall" => builder.dot_matches_new_line(true),
+            "extended" => builder.ignore_whitespace(true),
+            "ungreedy" => builder.swap_greed(true),
+            "utf" | "ucp" => builder.unicode(true),
+            other => return Err(format!("regex_options {other} is not done")),
+        };
+    }
+    let regex = builder
+        .build()
+        .map_err(|error| format!("regex {pattern}: {error}"))?;
+    Ok(Pattern {
+        regex,
+        absent: url.no_match,
+    })
+}
+
+fn record_type(name: &str) -> Result<RecordType, String> {
+    Ok(match name.to_ascii_uppercase().as_str() {
+        "A" => RecordType::A,
+        "NS" => RecordType::Ns,
+        "CNAME" => RecordType::Cname,
+        "SOA" => RecordType::Soa,
+        "MX" => RecordType::Mx,
+        "TXT" => RecordType::Txt,
+        "AAAA" => RecordType::Aaaa,
+        _ => return Err(format!("DNS_CHECK type {name} is not done")),
+    })
+}
+
+fn udp(binding: &Binding, probe: &Probe) -> UdpCheck {
+    let reply = probe.reply.as_ref().map(|reply| Payload {
+        bytes: reply.iter().map(|(byte, _)| *byte).collect(),
+        mask: reply.iter().map(|(_, mask)| *mask).collect(),
+    });
+    UdpCheck {
+        target: target(binding),
+        payload: match &probe.payload {
+            Some(payload) => payload.clone(),
+            None => chance::bits().to_be_bytes().to_vec(),
+        },
+        reply,
+        min_length: probe.least.into(),
+        max_length: probe.most.into(),
+    }
+}

@@ -1,0 +1,474 @@
+//! The machines of a configuration at work.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use pointsman_director::model::{Change, ControlError, RealServer, ServiceId};
+use pointsman_ha::health::{HealthNotice, Target};
+use pointsman_ha::vrrp::Notice;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, block_in_place};
+
+use super::{Plan, PlannedService};
+use crate::api::Shell;
+use crate::balancer::OnRefusal;
+use crate::child::Script;
+use crate::minding::{Hand, Placing};
+use crate::plane::Plane;
+use crate::vrrp::hooks::{Hooks, OpenFifo};
+use crate::vrrp::{Board, Vrrp};
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Reloaded {
+    /// Services that are new.
+    pub added: usize,
+    /// Services that are gone.
+    pub removed: usize,
+    /// Services that changed.
+    pub changed: usize,
+    /// Services that went on as they were.
+    pub kept: usize,
+}
+
+/// Virtual routers and checks at work.
+pub struct Availability<P> {
+    shell: Arc<Shell<P>>,
+    plan: Plan,
+    vrrp: Option<Vrrp>,
+    hooks: Option<JoinHandle<()>>,
+    trackers: Vec<JoinHandle<()>>,
+    minders: BTreeMap<String, Minder>,
+    fifos: Arc<Mutex<Vec<OpenFifo>>>,
+    /// Where virtual routers are remembered while nobody runs them.
+    left: PathBuf,
+}
+
+/// One virtual service that is minded.
+struct Minder {
+    planned: PlannedService,
+    stop: watch::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// What is remembered of virtual routers that were left.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    /// Seconds since the machine started, suspended time included.
+    at: f64,
+    masters: BTreeSet<String>,
+}
+
+impl<P: Plane + Send + Sync + 'static> Availability<P> {
+    /// Begins with a plan. Virtual routers that another daemon left a moment ago, as the file `left`
+    /// tells, go on without an election.
+    pub async fn start(plan: Plan, shell: Arc<Shell<P>>, left: PathBuf) -> Result<Self> {
+        if let Some((script, limit)) = &plan.startup {
+            script.run(*limit).await;
+        }
+        let fifos = plan.service_fifos.iter().map(OpenFifo::open);
+        let fifos = fifos
+            .collect::<std::io::Result<Vec<_>>>()
+            .context("opening FIFOs")?;
+        let mut this = Self {
+            shell,
+            vrrp: None,
+            hooks: None,
+            trackers: Vec::new(),
+            minders: BTreeMap::new(),
+            fifos: Arc::new(Mutex::new(fifos)),
+            left,
+            plan,
+        };
+        if this.plan.flush {
+            this.apply(&[Change::Clear]);
+        }
+        this.set_timeouts();
+        for planned in this.plan.services.clone() {
+            this.adopt(&planned, &[]);
+            this.mind(planned);
+        }
+        if !this.plan.vrrp.instances.is_empty() {
+            let resume = this.resumed();
+            let (notices, heard) = unbounded_channel::<Notice>();
+            let hooks = Hooks::open(this.plan.hooks.clone()).context("opening FIFOs")?;
+            this.hooks = Some(tokio::spawn(hooks.keep(heard)));
+            this.vrrp = Some(Vrrp::start(
+                &this.plan.vrrp,
+                &resume,
+                notices,
+                this.board(),
+            )?);
+            this.track();
+        }
+        Ok(this)
+    }
+
+    /// Takes a new plan: what is the same goes on as it is. With an error nothing has changed.
+    pub async fn reload(&mut self, plan: Plan) -> Result<Reloaded> {
+        let hooks = match plan.vrrp.instances.is_empty() {
+            true => None,
+            false => Some(Hooks::open(plan.hooks.clone()).context("opening FIFOs")?),
+        };
+        match (&self.vrrp, plan.vrrp.instances.is_empty()) {
+            (Some(vrrp), false) => {
+                let (notices, heard) = unbounded_channel::<Notice>();
+                block_in_place(|| vrrp.set_config(&plan.vrrp, notices))?;
+                // What was said before is still told by the old ones, which end then.
+                self.hooks = hooks.map(|hooks| tokio::spawn(hooks.keep(heard)));
+            }
+            (Some(_), true) => {
+                if let Some(vrrp) = self.vrrp.take() {
+                    block_in_place(|| vrrp.stop());
+                }
+            }
+            (None, false) => {
+                let (notices, heard) = unbounded_channel::<Notice>();
+                self.vrrp = Some(Vrrp::start(
+                    &plan.vrrp,
+                    &BTreeSet::new(),
+                    notices,
+                    self.board(),
+                )?);
+                self.hooks = hooks.map(|hooks| tokio::spawn(hooks.keep(heard)));
+            }
+            (None, true) => {}
+        }
+        let old = std::mem::replace(&mut self.plan, plan);
+        if old.scripts != self.plan.scripts || old.files != self.plan.files {
+            self.track();
+        }
+        if old.timeouts != self.plan.timeouts {
+            self.set_timeouts();
+        }
+        Ok(self.reload_services().await)
+    }
+
+    async fn reload_services(&mut self) -> Reloaded {
+        let mut done = Reloaded::default();
+        let wanted: BTreeSet<String> = self.plan.services.iter().map(key).collect();
+        let gone: Vec<String> = self
+            .minders
+            .keys()
+            .filter(|key| !wanted.contains(*key))
+            .cloned()
+            .collect();
+        for key in gone {
+            if let Some(minder) = self.minders.remove(&key) {
+                let id = minder.planned.service.id;
+                minder.end().await;
+                self.apply(&[Change::DeleteService { id }]);
+                done.removed += 1;
+            }
+        }
+        for planned in self.plan.services.clone() {
+            let Some(minder) = self.minders.remove(&key(&planned)) else {
+                self.adopt(&planned, &[]);
+                self.mind(planned);
+                done.added += 1;
+                continue;
+            };
+            if minder.planned.origin == planned.origin && minder.planned.scripts == planned.scripts
+            {
+                done.kept += 1;
+                self.minders.insert(key(&planned), minder);
+                continue;
+            }
+            let before = minder.planned.clone();
+            let states = minder.planned.minded.states();
+            minder.end().await;
+            let mut planned = planned;
+            planned.minded.inherit(&before.minded, &states);
+            self.adopt(&planned, &before.servers);
+            self.mind(planned);
+            done.changed += 1;
+        }
+        done
+    }
+
+    /// Where the virtual routers say how they are.
+    fn board(&self) -> Board {
+        Arc::clone(&self.shell.routers)
+    }
+
+    /// Ends and leaves everything as it is, for the daemon that comes next.
+    pub async fn leave(mut self) {
+        if let Some(vrrp) = self.vrrp.take() {
+            let masters = block_in_place(|| vrrp.leave());
+            let left = Left {
+                at: uptime(),
+                masters,
+            };
+            let text = serde_json::to_string(&left).unwrap_or_default();
+            if let Err(error) = fs::write(&self.left, text) {
+                tracing::warn!(%error, "can't remember virtual routers; they will be elected anew");
+            }
+        }
+        for minder in std::mem::take(&mut self.minders).into_values() {
+            minder.task.abort();
+        }
+        self.end_trackers();
+    }
+
+    /// Ends: virtual routers say so and give their addresses back, services get their last notices.
+    pub async fn stop(mut self) {
+        if let Some(vrrp) = self.vrrp.take() {
+            block_in_place(|| vrrp.stop());
+        }
+        if let Some(hooks) = self.hooks.take() {
+            // It ends when everything is told.
+            let _ = hooks.await;
+        }
+        for minder in std::mem::take(&mut self.minders).into_values() {
+            minder.end().await;
+        }
+        self.end_trackers();
+        if let Some((script, limit)) = &self.plan.shutdown {
+            script.run(*limit).await;
+        }
+    }
+
+    fn end_trackers(&mut self) {
+        for task in self.trackers.drain(..) {
+            task.abort();
+        }
+    }
+
+    /// Who was master in the daemon before, if that was only a moment ago.
+    fn resumed(&self) -> BTreeSet<String> {
+        let text = fs::read_to_string(&self.left).unwrap_or_default();
+        let _ = fs::remove_file(&self.left);
+        let Ok(left) = serde_json::from_str::<Left>(&text) else {
+            return BTreeSet::new();
+        };
+        let ago = uptime() - left.at;
+        let instances = self.plan.vrrp.instances.iter().filter(|instance| {
+            // Later somebody else takes it for down, or is about to.
+            let interval = instance.router.interval.as_secs_f64();
+            let limit = interval * (f64::from(instance.router.down_adverts) - 0.5);
+            left.masters.contains(&instance.router.name) && (0.0..limit).contains(&ago)
+        });
+        instances
+            .map(|instance| instance.router.name.clone())
+            .collect()
+    }
+
+    fn track(&mut self) {
+        self.end_trackers();
+        let Some(vrrp) = &self.vrrp else { return };
+        for script in self.plan.scripts.clone() {
+            self.trackers.push(tokio::spawn(script.keep(vrrp.remote())));
+        }
+        for file in self.plan.files.clone() {
+            self.trackers.push(tokio::spawn(file.keep(vrrp.remote())));
+        }
+    }
+
+    fn set_timeouts(&self) {
+        let [tcp, tcp_fin, udp] = self.plan.timeouts;
+        if [tcp, tcp_fin, udp] != [0; 3] {
+            self.apply(&[Change::SetTimeouts { tcp, tcp_fin, udp }]);
+        }
+    }
+
+    /// Makes the service, or changes the one that is there; real servers that are neither planned nor
+    /// were planned before by somebody else go.
+    fn adopt(&self, planned: &PlannedService, before: &[RealServer]) {
+        let id = planned.service.id;
+        let service = planned.service.clone();
+        let services = self.shell.balancer.services().unwrap_or_default();
+        let known = services.iter().find(|view| view.service.id == id);
+        let Some(known) = known else {
+            self.apply(&[Change::AddService { service }]);
+            return;
+        };
+        let mut changes = Vec::new();
+        if known.service != service {
+            changes.push(Change::EditService { service });
+        }
+        let wanted = |address: IpAddr, port: u16| {
+            let all = planned.servers.iter().chain(&planned.sorry);
+            all.clone()
+                .any(|server| (server.address, server.port) == (address, port))
+        };
+        let present = known.servers.iter().map(|view| &view.server);
+        for server in present.chain(before) {
+            let (address, port) = (server.address, server.port);
+            let delete = Change::DeleteServer { id, address, port };
+            let there = known
+                .servers
+                .iter()
+                .any(|view| (view.server.address, view.server.port) == (address, port));
+            if there && !wanted(address, port) && !changes.contains(&delete) {
+                changes.push(delete);
+            }
+        }
+        self.apply(&changes);
+    }
+
+    fn mind(&mut self, planned: PlannedService) {
+        let (stop, stopped) = watch::channel(());
+        let hand = Arc::new(ServiceHand {
+            shell: Arc::clone(&self.shell),
+            planned: planned.clone(),
+            fifos: Arc::clone(&self.fifos),
+        });
+        let minded = planned.minded.clone();
+        let task = tokio::spawn(minded.keep(hand, async move {
+            let mut stopped = stopped;
+            let _ = stopped.changed().await;
+        }));
+        let minder = Minder {
+            stop,
+            task,
+            planned,
+        };
+        self.minders.insert(key(&minder.planned), minder);
+    }
+
+    fn apply(&self, changes: &[Change]) {
+        for refusal in self.shell.balancer.apply(changes, OnRefusal::GoOn) {
+            tracing::error!(error = %refusal.error, change = ?changes.get(refusal.index), "refused");
+        }
+    }
+}
+
+impl Minder {
+    async fn end(self) {
+        drop(self.stop);
+        let _ = self.task.await;
+    }
+}
+
+/// What a service is known by.
+fn key(planned: &PlannedService) -> String {
+    format!("{:?}", planned.service.id)
+}
+
+/// Seconds since the machine started, suspended time included.
+fn uptime() -> f64 {
+    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let first = text.split_whitespace().next();
+    first.and_then(|word| word.parse().ok()).unwrap_or(0.0)
+}
+
+/// Carries out what the health of a service wants.
+struct ServiceHand<P> {
+    shell: Arc<Shell<P>>,
+    planned: PlannedService,
+    fifos: Arc<Mutex<Vec<OpenFifo>>>,
+}
+
+impl<P: Plane> ServiceHand<P> {
+    fn server(&self, target: Target, weight: u32) -> Option<RealServer> {
+        let server = match target {
+            Target::Server(at) => self.planned.servers.get(at)?,
+            Target::Sorry => self.planned.sorry.as_ref()?,
+        };
+        Some(RealServer {
+            weight: i32::try_from(weight).unwrap_or(i32::MAX),
+            ..server.clone()
+        })
+    }
+}
+
+impl<P: Plane + Send + Sync + 'static> Hand for ServiceHand<P> {
+    fn place(&self, placing: Placing) {
+        let id: ServiceId = self.planned.service.id;
+        let (change, instead) = match placing {
+            Placing::Add(target, weight) => {
+                let Some(server) = self.server(target, weight) else {
+                    return;
+                };
+                let edit = Change::EditServer {
+                    id,
+                    server: server.clone(),
+                };
+                (
+                    Change::AddServer { id, server },
+                    Some((ControlError::DestinationExists, edit)),
+                )
+            }
+            Placing::Weigh(target, weight) => {
+                let Some(server) = self.server(target, weight) else {
+                    return;
+                };
+                let add = Change::AddServer {
+                    id,
+                    server: server.clone(),
+                };
+                (
+                    Change::EditServer { id, server },
+                    Some((ControlError::NoSuchDestination, add)),
+                )
+            }
+            Placing::Remove(target) => {
+                let Some(server) = self.server(target, 0) else {
+                    return;
+                };
+                let (address, port) = (server.address, server.port);
+                (Change::DeleteServer { id, address, port }, None)
+            }
+        };
+        let Some(refusal) = self.carry(&change) else {
+            return;
+        };
+        if let Some((cause, other)) = instead
+            && refusal == cause
+        {
+            if let Some(refusal) = self.carry(&other) {
+                tracing::error!(error = %refusal, change = ?other, "refused");
+            }
+            return;
+        }
+        // Somebody removed it by hand.
+        if !matches!(placing, Placing::Remove(_)) || refusal != ControlError::NoSuchDestination {
+            tracing::error!(error = %refusal, ?change, "refused");
+        }
+    }
+
+    fn notify(&self, notice: HealthNotice) {
+        tracing::info!("{notice}");
+        let line = format!("{notice}\n");
+        for fifo in self
+            .fifos
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter_mut()
+        {
+            fifo.write(&line);
+        }
+        let scripts = &self.planned.scripts;
+        let script = match &notice.server {
+            None if notice.up => scripts.quorum_up.as_ref(),
+            None => scripts.quorum_down.as_ref(),
+            Some(name) => {
+                let servers = &self.planned.minded.service.servers;
+                let at = servers.iter().position(|server| server.name == *name);
+                let pair = at.and_then(|at| scripts.servers.get(at));
+                pair.and_then(|(up, down)| {
+                    if notice.up {
+                        up.as_ref()
+                    } else {
+                        down.as_ref()
+                    }
+                })
+            }
+        };
+        Script::begin_and_forget(script, &[]);
+    }
+}
+
+impl<P: Plane> ServiceHand<P> {
+    fn carry(&self, change: &Change) -> Option<ControlError> {
+        let changes = std::slice::from_ref(change);
+        let mut refusals = self.shell.balancer.apply(changes, OnRefusal::Stop);
+        refusals.pop().map(|refusal| refusal.cause)
+    }
+}
