@@ -118,8 +118,8 @@ fn router(
         delay: announce.delay,
         refresh: announce.refresh,
         refresh_repeat: announce.refresh_repeat,
-        lower_repeat: announce.lower_repeat(),
-        lower_delay: announce.lower_delay(),
+        lower_repeat: announce.lower_repeat,
+        lower_delay: announce.lower_delay,
         spacing,
     };
     router.notify_priority = global.notify_priority || instance.notify.priority;

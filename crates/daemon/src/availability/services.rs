@@ -179,13 +179,10 @@ fn check(
                 urls,
             }))
         }
-        model::Check::Smtp(bindings, helo) => match &bindings[..] {
-            [binding] => Check::Smtp(SmtpCheck {
-                target: target(binding),
-                helo_name: helo.clone(),
-            }),
-            _ => return Err("SMTP_CHECK of several hosts is not done; write one for each".into()),
-        },
+        model::Check::Smtp(binding, helo) => Check::Smtp(SmtpCheck {
+            target: target(binding),
+            helo_name: helo.clone(),
+        }),
         model::Check::Dns(binding, record, name) => Check::Dns(DnsCheck {
             target: target(binding),
             record: record_type(record)?,
