@@ -115,6 +115,13 @@ fn main() -> std::io::Result<()> {
     let bundle = folder("path_bundle")?;
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/path/tests/golden");
     std::fs::copy(golden.join("direct.json"), bundle.join("seed-direct"))?;
+    let text = "global_defs {\n router_id R\n}\n$PORT=80\nvrrp_instance V {\n interface eth0\n \
+                virtual_router_id 5\n virtual_ipaddress {\n  10.0.0.1/24 dev eth0\n }\n \
+                track_interface {\n  eth1 weight -5\n }\n}\nvirtual_server_group G {\n 10.0.1.1-9 $PORT\n \
+                fwmark 7\n}\nvirtual_server group G {\n lvs_sched rr\n lvs_method TUN\n protocol TCP\n quorum 2\n \
+                real_server 10.0.2.1 80 {\n HTTP_GET {\n url {\n path /\n }\n }\n }\n \
+                ~SEQ(N,2,3) weight $N\n}\n";
+    std::fs::write(folder("config_keepalived")?.join("seed-both"), text)?;
     recordings()
 }
 
