@@ -243,6 +243,7 @@ pub fn read(bytes: &[u8], name: &str) -> (Recording, Option<CaptureError>) {
 #[derive(Debug)]
 pub struct RecordingReader {
     name: String,
+    device: Option<String>,
     recording: Recording,
     /// Points by interface of the file and, for captures of several devices, by device.
     points: Vec<((u32, u32), usize)>,
@@ -253,9 +254,17 @@ impl RecordingReader {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            device: None,
             recording: Recording::default(),
             points: Vec::new(),
         }
+    }
+
+    /// The same for a capture of one device, whose name the file does not tell.
+    #[must_use]
+    pub fn of_device(mut self, device: &str) -> Self {
+        self.device = Some(device.to_owned());
+        self
     }
 
     /// Takes what a file says.
@@ -330,7 +339,9 @@ impl RecordingReader {
         };
         let netns = fact("namespace");
         let host = fact("host").unwrap_or_else(|| self.name.clone());
-        let device = fact("device").or_else(|| item.name.clone());
+        let device = fact("device")
+            .or_else(|| item.name.clone())
+            .or_else(|| self.device.clone());
         let named = item.name.as_deref().and_then(|name| name.split_once('/'));
         // What a file of ours calls the node; the name of the file otherwise.
         let node = match (fact("device"), named) {

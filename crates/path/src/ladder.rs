@@ -20,12 +20,14 @@ pub use gap::Gap;
 use gap::find_gaps;
 pub use headers::{ArpHeaders, Checksum, Headers, Protocol};
 use headers::{Directed, Facts, Identity};
+pub use json::SCHEMA;
 pub use text::Style;
 
 mod clocks;
 mod flows;
 mod gap;
 mod headers;
+mod json;
 mod order;
 mod table;
 mod text;

@@ -13,6 +13,7 @@
 
 pub mod bundle;
 pub mod capture_file;
+pub mod capture_filter;
 pub mod catalogue;
 pub mod finding;
 pub mod ladder;

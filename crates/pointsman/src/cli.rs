@@ -6,8 +6,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pointsman_datapath::{HookChoice, Options};
 
 use crate::{
-    collect::CollectFlags, config::ConfigVerb, doctor::DoctorFlags, mark::MarkVerb,
-    nwfilter::NwfilterVerb, setting::SettingFlags,
+    capture::CaptureFlags, collect::CollectFlags, config::ConfigVerb, doctor::DoctorFlags,
+    mark::MarkVerb, nwfilter::NwfilterVerb, setting::SettingFlags,
 };
 
 /// A layer-4 load balancer for virtualised networks.
@@ -57,6 +57,9 @@ pub(crate) enum Verb {
     /// Say what is wrong on the way to a virtual service
     #[command(long_about = crate::doctor::LONG_ABOUT)]
     Doctor(DoctorFlags),
+    /// Capture at many points at once, and show packets hop by hop
+    #[command(long_about = crate::capture::LONG_ABOUT)]
+    Capture(CaptureFlags),
     /// Show or change settings of the running daemon, those of the kernel's net.ipv4.vs.*
     #[command(long_about = crate::setting::LONG_ABOUT)]
     Setting {

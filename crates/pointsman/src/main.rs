@@ -2,6 +2,7 @@
 //!
 //! Called by the name `ipvsadm`, `ipvsadm-save` or `ipvsadm-restore` it is those.
 
+mod capture;
 mod cli;
 mod collect;
 mod config;
@@ -74,6 +75,11 @@ fn obey(cli: Cli) -> Result<ExitCode> {
         Verb::Doctor(flags) => {
             on_broken_pipe(libc::SIG_IGN);
             return Ok(doctor::run(&flags));
+        }
+        Verb::Capture(flags) => {
+            // A capture whose reader goes ends as others do: hosts are told.
+            on_broken_pipe(libc::SIG_IGN);
+            return capture::run(&flags, &socket);
         }
         Verb::Setting { words, json } => return setting::obey(&socket, &words, json),
         Verb::Mark { verb } => return mark::run(&socket, verb),

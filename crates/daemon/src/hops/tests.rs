@@ -32,6 +32,8 @@ fn link(index: u32, name: &str) -> Link {
         lower_netns: None,
         vlan_id: None,
         flags: 0,
+        hardware: libc::ARPHRD_ETHER,
+        xdp: None,
     }
 }
 

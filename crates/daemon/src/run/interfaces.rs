@@ -60,6 +60,8 @@ mod tests {
             lower_netns: None,
             vlan_id: None,
             flags: libc::IFF_UP as u32,
+            hardware: libc::ARPHRD_ETHER,
+            xdp: None,
         }
     }
 

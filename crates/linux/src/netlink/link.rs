@@ -17,10 +17,15 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_XDP: u16 = 43;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
+const IFLA_XDP_ATTACHED: u16 = 2;
+const IFLA_XDP_PROG_ID: u16 = 4;
+/// `XDP_ATTACHED_SKB` of `<linux/if_link.h>`.
+const ATTACHED_GENERIC: u8 = 2;
 
 /// One network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +52,19 @@ pub struct Link {
     pub vlan_id: Option<u16>,
     /// `IFF_*` flags.
     pub flags: u32,
+    /// `ARPHRD_*`: what kind of link layer its frames have.
+    pub hardware: u16,
+    /// The XDP program attached to it: its id, and whether it runs in the driver.
+    pub xdp: Option<(u32, bool)>,
+}
+
+/// Reads which XDP program is attached; 0 says that none is.
+fn read_xdp(info: &[u8]) -> Option<(u32, bool)> {
+    let find = |wanted| Attributes(info).find(|(kind, _)| *kind == wanted);
+    let (_, attached) = find(IFLA_XDP_ATTACHED)?;
+    let attached = attached.first().copied().filter(|mode| *mode != 0)?;
+    let id = find(IFLA_XDP_PROG_ID).and_then(|(_, id)| u32_at(id, 0));
+    Some((id.unwrap_or(0), attached != ATTACHED_GENERIC))
 }
 
 impl Link {
@@ -70,6 +88,8 @@ impl Link {
             lower_netns: None,
             vlan_id: None,
             flags,
+            hardware: u16_at(message.payload, 2)?,
+            xdp: None,
         };
         for (kind, value) in message.attributes(HEADER_LEN) {
             match kind {
@@ -80,6 +100,7 @@ impl Link {
                 IFLA_LINK => link.lower = u32_at(value, 0).filter(|index| *index != 0),
                 IFLA_LINK_NETNSID => link.lower_netns = u32_at(value, 0).map(u32::cast_signed),
                 IFLA_LINKINFO => link.read_info(value),
+                IFLA_XDP => link.xdp = read_xdp(value),
                 _ => {}
             }
         }
