@@ -68,16 +68,16 @@ impl Remote {
                 (script, Some(program))
             }
             How::Tcpdump(device, filter) => {
+                // The shell keeps no end of the output, so that this ends when tcpdump does.
                 let script = format!(
                     "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; \
-                     tcpdump -i {} -p -n -U -s 0 -w - {} & p=$!; \
+                     tcpdump -i {} -p -n -U -s 0 -w - {} & p=$!; exec >/dev/null; \
                      trap 'kill $p 2>/dev/null' EXIT; trap 'exit 1' HUP INT TERM; \
-                     (cat; kill $p) <&3 >/dev/null 2>&1 & wait $p",
+                     cat; kill $p 2>/dev/null; wait $p",
                     quoted(device),
                     quoted(filter)
                 );
-                // Jobs in the background have no standard input of their own.
-                (format!("exec 3<&0; {script}"), None)
+                (script, None)
             }
         };
         let mut child = Command::new(ssh)
