@@ -14,6 +14,7 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::SigSet;
 use pointsman_path::capture_file::{Item, Reader};
 use pointsman_path::remote::quoted;
 
@@ -71,7 +72,7 @@ impl Remote {
                 // The shell keeps no end of the output, so that this ends when tcpdump does.
                 let script = format!(
                     "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; \
-                     tcpdump -i {} -p -n -U -s 0 -w - {} & p=$!; exec >/dev/null; \
+                     tcpdump -i {} -p -n -U --immediate-mode -s 0 -w - {} & p=$!; exec >/dev/null; \
                      trap 'kill $p 2>/dev/null' EXIT; trap 'exit 1' HUP INT TERM; \
                      cat; kill $p 2>/dev/null; wait $p",
                     quoted(device),
@@ -80,7 +81,13 @@ impl Remote {
                 (script, None)
             }
         };
-        let mut child = Command::new(ssh)
+        let mut command = Command::new(ssh);
+        // Signals are blocked here, and would be there: nobody could end what it starts.
+        // SAFETY: between fork and exec this makes one system call and allocates nothing.
+        unsafe {
+            command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+        }
+        let mut child = command
             .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", host])
             .arg(format!("exec sh -c {}", quoted(&script)))
             .stdin(Stdio::piped())
