@@ -100,5 +100,11 @@ fn withhold(finding: &mut Finding, unfit: &[String]) {
 /// What the virtual services are that a case is about, in words; for a healthy answer.
 pub fn subject(bundle: &Bundle, case: &Case) -> Vec<String> {
     let site = Site::new(bundle, case);
-    site.targets.iter().map(site::Target::words).collect()
+    let mut subjects: Vec<String> = site.targets.iter().map(site::Target::words).collect();
+    if let Some(vip) = case.vip.filter(|_| subjects.is_empty())
+        && site.is_of_kube_proxy(&vip.to_string())
+    {
+        subjects.push(format!("{vip} by kube-proxy"));
+    }
+    subjects
 }

@@ -373,3 +373,40 @@ fn a_bridge_that_translates_answers_back() {
     // Both directions meet the rules: translated twice, and it works.
     assert_eq!(codes(&make(false, "1")), []);
 }
+
+/// Each field in turn is something else: whatever is still read as a bundle is reasoned about.
+#[test]
+fn damaged_bundles_are_refused_or_reasoned_about() {
+    let whole = include_str!("golden/direct.json");
+    let (mut read, mut refused) = (0, 0);
+    let marks: Vec<usize> = whole.match_indices(':').map(|(at, _)| at + 1).collect();
+    for (round, at) in marks.iter().step_by(7).enumerate() {
+        let end = whole[*at..]
+            .find([',', '\n'])
+            .map_or(whole.len(), |end| at + end);
+        let other = [
+            "0",
+            "\"\"",
+            "null",
+            "[]",
+            "{}",
+            "\"::/0\"",
+            "4294967295",
+            "true",
+        ][round % 8];
+        let text = format!("{}{other}{}", &whole[..*at], &whole[end..]);
+        match Bundle::read(text.as_bytes()) {
+            Ok(bundle) => {
+                lint(&bundle, &case());
+                let covered = pointsman_path::redact::redact(&bundle, 1).unwrap();
+                Bundle::read(covered.write().as_bytes()).unwrap();
+                read += 1;
+            }
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                refused += 1;
+            }
+        }
+    }
+    assert!(read > 20 && refused > 20, "{read} read, {refused} refused");
+}

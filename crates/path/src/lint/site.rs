@@ -183,7 +183,7 @@ impl<'a> Site<'a> {
     }
 
     /// Whether rules of kube-proxy are about an address.
-    fn is_of_kube_proxy(&self, address: &str) -> bool {
+    pub(super) fn is_of_kube_proxy(&self, address: &str) -> bool {
         let rules = |node: &'a Snapshot| node.rules.iptables.iter().chain(&node.rules.ip6tables);
         self.nodes.iter().flat_map(rules).any(|saved| {
             let mut lines = saved.text.lines();
