@@ -390,6 +390,8 @@ pub struct Detached {
     pub datapath: DetachReport,
     /// Managed neighbours.
     pub neighbours: usize,
+    /// Virtual addresses of virtual routers that were left.
+    pub addresses: usize,
 }
 
 /// Removes what a daemon left that was killed or stopped with [`Config::keep`].
@@ -411,6 +413,7 @@ pub fn detach(pin_dir: &Path, socket: &Path) -> Result<Detached> {
     for error in errors {
         tracing::warn!(%error, "can't give a neighbour back");
     }
+    let addresses = crate::availability::release(&routers_file(socket));
     let datapath = Datapath::detach(pin_dir)?;
     if socket.exists() {
         let _ = std::fs::remove_file(socket);
@@ -418,5 +421,6 @@ pub fn detach(pin_dir: &Path, socket: &Path) -> Result<Detached> {
     Ok(Detached {
         datapath,
         neighbours,
+        addresses,
     })
 }

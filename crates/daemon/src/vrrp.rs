@@ -62,6 +62,15 @@ pub struct Group {
 /// Where others read how virtual routers are.
 pub type Board = Arc<Mutex<Vec<RouterStatus>>>;
 
+/// What a daemon that leaves its virtual routers leaves behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Names of the virtual routers that are master.
+    pub masters: BTreeSet<String>,
+    /// Interfaces' numbers, their virtual addresses, and the networks' lengths in bits.
+    pub held: Vec<(u32, std::net::IpAddr, u8)>,
+}
+
 /// How a virtual router is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouterStatus {
@@ -152,8 +161,8 @@ enum Command {
     Reading(String, Reading),
     /// A new configuration, whom to tell from then on, and where to say whether it was taken.
     Configure(Box<VrrpConfig>, UnboundedSender<Notice>, Sender<Result<()>>),
-    /// To end and leave everything as it is; the masters' names are wanted.
-    Leave(Sender<BTreeSet<String>>),
+    /// To end and leave everything as it is; what is left is wanted.
+    Leave(Sender<Left>),
     /// To give everything back and end.
     Stop,
 }
@@ -251,13 +260,13 @@ impl Vrrp {
         status.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends the thread and leaves everything as it is; tells who is master.
-    pub fn leave(mut self) -> BTreeSet<String> {
+    /// Ends the thread and leaves everything as it is; tells what that is.
+    pub fn leave(mut self) -> Left {
         let (answer, answered) = channel();
         self.remote.send(Command::Leave(answer));
-        let masters = answered.recv().unwrap_or_default();
+        let left = answered.recv().unwrap_or_default();
         self.join();
-        masters
+        left
     }
 
     /// Says that this host stops, gives the addresses back and ends the thread.

@@ -186,7 +186,7 @@ fn the_address_is_where_the_highest_priority_is() {
         .expect("it can be");
     assert!(segment.has(0, V4) && !segment.has(0, "10.77.0.101"));
     // Another daemon takes over, and nobody else notices.
-    let masters = high.leave();
+    let masters = high.leave().masters;
     assert!(segment.has(0, V4));
     let (sender, mut resumed) = unbounded_channel();
     let high = {

@@ -67,6 +67,10 @@ pub(crate) fn detach(pin_dir: &Path, socket: &Path) -> Result<()> {
         count(report.maps, "map"),
         count(detached.neighbours, "neighbour"),
     );
+    if detached.addresses != 0 {
+        let plural = if detached.addresses == 1 { "" } else { "es" };
+        println!("gave back {} virtual address{plural}", detached.addresses);
+    }
     Ok(())
 }
 

@@ -153,11 +153,23 @@ fn a_restart_keeps_the_address_and_the_connection_table() {
     assert!(!notes.contains("STOP"), "{notes}");
     assert!(!notes.contains("BACKUP"), "nobody is elected: {notes}");
     eventually(|| host.call("status").out, is_master);
-    // Without --keep everything goes.
-    assert!(daemon.end(Signal::SIGKILL).code().is_none());
-    let daemon = host.run(&["--keepalived", &path]);
-    eventually(|| host.call("status").out, is_master);
+    // What is left for good is given back by `detach`.
     assert!(daemon.end(Signal::SIGTERM).success());
+    assert!(host.state().contains(VIP));
+    let said = host.call(&format!("detach --pin-dir {}", host.pin_dir.display()));
+    assert!(
+        said.out.contains("gave back 1 virtual address\n"),
+        "{said:?}"
+    );
+    assert!(!host.state().contains(VIP));
+    // And what a killed daemon left, by the next one.
+    let daemon = host.run(&arguments[1..]);
+    eventually(|| host.call("status").out, is_master);
+    assert!(daemon.end(Signal::SIGKILL).code().is_none());
+    assert!(host.state().contains(VIP));
+    let daemon = host.run(&arguments[1..]);
+    assert!(daemon.end(Signal::SIGTERM).success());
+    assert!(!host.state().contains(VIP));
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use pointsman_director::model::{Change, ControlError, RealServer, ServiceId};
 use pointsman_ha::health::{HealthNotice, Target};
 use pointsman_ha::vrrp::Notice;
+use pointsman_linux::netlink::Netlink;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
@@ -22,7 +23,7 @@ use crate::child::Script;
 use crate::minding::{Hand, Placing};
 use crate::plane::Plane;
 use crate::vrrp::hooks::{Hooks, OpenFifo};
-use crate::vrrp::{Board, Vrrp};
+use crate::vrrp::{Board, Left, Vrrp};
 
 /// What a reload did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -59,10 +60,38 @@ struct Minder {
 
 /// What is remembered of virtual routers that were left.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+struct Remembered {
     /// Seconds since the machine started, suspended time included.
     at: f64,
-    masters: BTreeSet<String>,
+    left: Left,
+}
+
+/// Takes away the addresses that a daemon left at its end, as the file `left` tells; says how many.
+pub fn release(left: &Path) -> usize {
+    let Some(remembered) = remembered(left) else {
+        return 0;
+    };
+    let Ok(mut netlink) = Netlink::new() else {
+        return 0;
+    };
+    let held = remembered.left.held.into_iter();
+    let released = held.filter(|(index, address, prefix)| {
+        match netlink.address_delete(*index, *address, *prefix) {
+            Ok(was_there) => was_there,
+            Err(error) => {
+                tracing::warn!(%error, %address, "can't take an address away");
+                false
+            }
+        }
+    });
+    released.count()
+}
+
+/// Reads the file and removes it: it is about one moment.
+fn remembered(left: &Path) -> Option<Remembered> {
+    let text = fs::read_to_string(left).ok()?;
+    let _ = fs::remove_file(left);
+    serde_json::from_str(&text).ok()
 }
 
 impl<P: Plane + Send + Sync + 'static> Availability<P> {
@@ -200,12 +229,9 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
     /// Ends and leaves everything as it is, for the daemon that comes next.
     pub async fn leave(mut self) {
         if let Some(vrrp) = self.vrrp.take() {
-            let masters = block_in_place(|| vrrp.leave());
-            let left = Left {
-                at: uptime(),
-                masters,
-            };
-            let text = serde_json::to_string(&left).unwrap_or_default();
+            let left = block_in_place(|| vrrp.leave());
+            let remembered = Remembered { at: uptime(), left };
+            let text = serde_json::to_string(&remembered).unwrap_or_default();
             if let Err(error) = fs::write(&self.left, text) {
                 tracing::warn!(%error, "can't remember virtual routers; they will be elected anew");
             }
@@ -242,17 +268,15 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
 
     /// Who was master in the daemon before, if that was only a moment ago.
     fn resumed(&self) -> BTreeSet<String> {
-        let text = fs::read_to_string(&self.left).unwrap_or_default();
-        let _ = fs::remove_file(&self.left);
-        let Ok(left) = serde_json::from_str::<Left>(&text) else {
+        let Some(remembered) = remembered(&self.left) else {
             return BTreeSet::new();
         };
-        let ago = uptime() - left.at;
+        let ago = uptime() - remembered.at;
         let instances = self.plan.vrrp.instances.iter().filter(|instance| {
             // Later somebody else takes it for down, or is about to.
             let interval = instance.router.interval.as_secs_f64();
             let limit = interval * (f64::from(instance.router.down_adverts) - 0.5);
-            left.masters.contains(&instance.router.name) && (0.0..limit).contains(&ago)
+            remembered.left.masters.contains(&instance.router.name) && (0.0..limit).contains(&ago)
         });
         instances
             .map(|instance| instance.router.name.clone())

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::holding::Holding;
 use super::surroundings::Surroundings;
-use super::{Board, Command, Ear, Instance, RouterStatus, VrrpConfig};
+use super::{Board, Command, Ear, Instance, Left, RouterStatus, VrrpConfig};
 
 /// VRRP's IP protocol number.
 const PROTOCOL: u8 = 112;
@@ -304,7 +304,12 @@ impl Engine {
                     let routers = self.router.routers().iter();
                     let masters = routers.filter(|router| router.state() == State::Master);
                     let names = masters.map(|router| router.config().name.clone());
-                    let _ = answer.send(names.collect());
+                    let held = self.held.iter();
+                    let held = held.map(|((index, address), prefix)| (*index, *address, *prefix));
+                    let _ = answer.send(Left {
+                        masters: names.collect(),
+                        held: held.collect(),
+                    });
                     return Order::Leave;
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Order::Stop,
