@@ -20,7 +20,7 @@ use crate::vrrp::VrrpConfig;
 use crate::vrrp::hooks::HooksConfig;
 use crate::vrrp::track::{FileTracker, ScriptTracker};
 
-pub use services::{PlannedService, ServiceScripts};
+pub use services::{Placed, PlannedService, ServiceScripts};
 pub use work::{Availability, Reloaded, release};
 
 /// Where the configuration comes from, at the start and at each reload.

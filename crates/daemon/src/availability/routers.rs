@@ -5,187 +5,77 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use pointsman_config::keepalived::Configuration;
 use pointsman_config::keepalived::model::{
-    Authentication, Instance, Notify, Track, Tracked, VirtualAddress, Weight,
-};
-use pointsman_ha::vrrp::{
-    AddressCheck, AnnounceConfig, Peer, Peers, RouterConfig, Tracker, Version,
+    Authentication, Instance, Notify, Tracked, VirtualAddress,
 };
 
 use super::command::Commands;
 use crate::vrrp::hooks::{HooksConfig, Scripts};
 use crate::vrrp::track::{FileTracker, ScriptTracker};
-use crate::vrrp::{self, Group, Holding, INTERFACE_TRACKER, VrrpConfig};
+use crate::vrrp::{self, Group, Holding, VrrpConfig};
 
 /// The virtual routers and their groups.
 pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> VrrpConfig {
-    let groups = &configuration.sync_groups;
     let mut instances = Vec::new();
-    for instance in &configuration.instances {
-        let grouped = groups
-            .iter()
-            .filter(|group| group.members.contains(&instance.name));
-        let tracked: Vec<&Track> = instance
-            .tracked
-            .iter()
-            .chain(grouped.flat_map(|group| &group.tracked))
-            .collect();
-        match router(configuration, instance, &tracked) {
-            Ok(router) => instances.push(vrrp::Instance {
+    for (instance, router) in configuration.instances.iter().zip(configuration.routers()) {
+        let problem = unsupported(configuration, instance)
+            .or_else(|| router.check().err().map(|error| error.problem));
+        match problem {
+            Some(problem) => faults.push(format!("vrrp_instance {}: {problem}", instance.name)),
+            None => instances.push(vrrp::Instance {
                 router,
                 holdings: holdings(instance, faults),
                 source: instance.source,
             }),
-            Err(problem) => faults.push(format!("vrrp_instance {}: {problem}", instance.name)),
         }
     }
+    let groups = configuration.sync_groups.iter().map(|group| Group {
+        name: group.name.clone(),
+        members: group.members.clone(),
+        tracking_weight: group.tracking_weight,
+    });
     VrrpConfig {
         instances,
-        groups: groups
-            .iter()
-            .map(|group| Group {
-                name: group.name.clone(),
-                members: group.members.clone(),
-                tracking_weight: group.tracking_weight,
-            })
-            .collect(),
+        groups: groups.collect(),
         startup_delay: configuration.global.startup_delay,
     }
 }
 
-fn router(
-    configuration: &Configuration,
-    instance: &Instance,
-    tracked: &[&Track],
-) -> Result<RouterConfig, String> {
-    let global = &configuration.global;
-    let addresses: Vec<IpAddr> = instance.addresses.iter().map(|a| a.address).collect();
-    let v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
-    let Some(interface) = &instance.interface else {
-        return Err("no interface; name one".into());
-    };
+/// What the configuration's model has and nothing here does, if the instance asks for it.
+fn unsupported(configuration: &Configuration, instance: &Instance) -> Option<String> {
+    if instance.interface.is_none() {
+        return Some("no interface; name one".into());
+    }
     if !instance.track_primary {
-        return Err("dont_track_primary: its interface has to be up here".into());
+        return Some("dont_track_primary: its interface has to be up here".into());
     }
-    let password = match instance.authentication {
-        None => None,
-        Some(Authentication::Password(password)) => Some(password),
-        Some(Authentication::Header(_)) => return Err("auth_type AH is not done".into()),
-    };
+    if matches!(instance.authentication, Some(Authentication::Header(_))) {
+        return Some("auth_type AH is not done".into());
+    }
     if instance.peers.is_empty() && instance.fault_without_peer {
-        return Err("unicast_fault_no_peer without a peer: it could only be in fault".into());
+        return Some("unicast_fault_no_peer without a peer: it could only be in fault".into());
     }
-    let spacing = if v6 {
-        global.gna_interval
-    } else {
-        global.garp_interval
-    };
-    let grouped = configuration.garp_groups.iter();
-    let grouped = grouped.filter(|group| group.interfaces.contains(interface));
-    let spacing = grouped
-        .filter_map(|group| {
-            if v6 {
-                group.gna_interval
-            } else {
-                group.garp_interval
+    let groups = configuration.sync_groups.iter();
+    let groups = groups.filter(|group| group.members.contains(&instance.name));
+    let mut tracked = instance
+        .tracked
+        .iter()
+        .chain(groups.flat_map(|group| &group.tracked));
+    tracked.find_map(|track| {
+        let known = match track.kind {
+            Tracked::Interface => true,
+            Tracked::Script => configuration.scripts.iter().any(|s| s.name == track.name),
+            Tracked::File => configuration
+                .track_files
+                .iter()
+                .any(|f| f.name == track.name),
+            Tracked::Process => {
+                return Some(format!(
+                    "track_process {}: processes are not tracked",
+                    track.name
+                ));
             }
-        })
-        .next()
-        .unwrap_or(spacing);
-    let announce = &instance.announce;
-    let mut router = RouterConfig::new(&instance.name, interface, instance.vrid, &addresses);
-    router.version = if instance.version == 3 {
-        Version::V3
-    } else {
-        Version::V2
-    };
-    router.priority = instance.priority;
-    router.interval = instance.interval;
-    router.excluded = instance.excluded.iter().map(|a| a.address).collect();
-    router.peers = peers(instance, if v6 { global.group_v6 } else { global.group_v4 });
-    router.password = password;
-    router.preempt = instance.preempt;
-    router.preempt_delay = instance.preempt_delay;
-    router.down_adverts = instance.down_adverts;
-    router.address_check = if instance.skip_check {
-        AddressCheck::TrustMaster
-    } else {
-        AddressCheck::Reject
-    };
-    router.answer_lower = !instance.lower_no_advert;
-    router.answer_higher = instance.higher_send_advert;
-    router.announce = AnnounceConfig {
-        repeat: announce.repeat,
-        delay: announce.delay,
-        refresh: announce.refresh,
-        refresh_repeat: announce.refresh_repeat,
-        lower_repeat: announce.lower_repeat,
-        lower_delay: announce.lower_delay,
-        spacing,
-    };
-    router.notify_priority = global.notify_priority || instance.notify.priority;
-    for track in tracked {
-        router.trackers.push(tracker(configuration, track)?);
-    }
-    router.check().map_err(|error| error.problem)?;
-    Ok(router)
-}
-
-fn peers(instance: &Instance, group: IpAddr) -> Peers {
-    if instance.peers.is_empty() {
-        return Peers::Multicast(instance.group.unwrap_or(group));
-    }
-    let v6 = instance
-        .addresses
-        .first()
-        .is_some_and(|a| a.address.is_ipv6());
-    Peers::Unicast {
-        peers: instance
-            .peers
-            .iter()
-            .map(|peer| Peer {
-                address: peer.address,
-                hop_limits: peer.least_ttl..=peer.most_ttl,
-            })
-            .collect(),
-        // What keepalived sends where nothing is said.
-        hop_limit: instance.unicast_ttl.unwrap_or(if v6 { 64 } else { 255 }),
-        only_peers: instance.only_peers,
-    }
-}
-
-/// The name under which readings of something tracked come.
-fn name_of(track: &Track) -> String {
-    match track.kind {
-        Tracked::Interface => format!("{INTERFACE_TRACKER}{}", track.name),
-        Tracked::Script => format!("script {}", track.name),
-        Tracked::File => format!("file {}", track.name),
-        Tracked::Process => format!("process {}", track.name),
-    }
-}
-
-fn tracker(configuration: &Configuration, track: &Track) -> Result<Tracker, String> {
-    if track.kind == Tracked::Process {
-        return Err(format!(
-            "track_process {}: processes are not tracked",
-            track.name
-        ));
-    }
-    let known = match track.kind {
-        Tracked::Script => configuration.scripts.iter().any(|s| s.name == track.name),
-        Tracked::File => configuration
-            .track_files
-            .iter()
-            .any(|f| f.name == track.name),
-        _ => true,
-    };
-    if !known {
-        return Err(format!("tracks {}, which is not defined", track.name));
-    }
-    let Weight { weight, reverse } = track.weight;
-    Ok(Tracker {
-        name: name_of(track),
-        weight,
-        reverse,
+        };
+        (!known).then(|| format!("tracks {}, which is not defined", track.name))
     })
 }
 

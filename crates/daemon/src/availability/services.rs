@@ -2,12 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use pointsman_config::keepalived::Configuration;
 use pointsman_config::keepalived::model::{
     self, Binding, Checker, HttpProtocol, Probe, Server, Service, UrlCheck,
 };
-use pointsman_config::keepalived::{Configuration, Derived};
-use pointsman_director::model::{RealServer, ServiceId, VirtualService};
-use pointsman_ha::health::{CheckerConfig, ServerConfig, ServiceConfig};
+use pointsman_director::model::{RealServer, VirtualService};
 use regex::bytes::RegexBuilder;
 
 use super::command::Commands;
@@ -19,21 +18,28 @@ use crate::checks::{
 use crate::child::Script;
 use crate::minding::{Minded, TimedCheck};
 
-/// A virtual service, and how it is minded.
+/// What a `virtual_server` says: one virtual service or, with a group, many that are minded as one.
 #[derive(Debug, Clone)]
 pub struct PlannedService {
-    /// The service.
-    pub service: VirtualService,
-    /// Its real servers with the weights that they have when they are up.
-    pub servers: Vec<RealServer>,
-    /// Who serves without a quorum.
-    pub sorry: Option<RealServer>,
+    /// The virtual services.
+    pub placed: Vec<Placed>,
     /// Quorum and checks.
     pub minded: Minded,
     /// Scripts that are run.
     pub scripts: ServiceScripts,
     /// What it was made of: the same means that nothing has changed.
     pub origin: Service,
+}
+
+/// One virtual service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The service.
+    pub service: VirtualService,
+    /// Its real servers with the weights that they have when they are up.
+    pub servers: Vec<RealServer>,
+    /// Who serves without a quorum.
+    pub sorry: Option<RealServer>,
 }
 
 /// Scripts of a virtual service.
@@ -53,34 +59,42 @@ pub(super) fn plan(
     commands: &Commands,
     faults: &mut Vec<String>,
 ) -> Vec<PlannedService> {
-    let derived = configuration.virtual_services();
-    let planned = derived.iter().map(|derived| one(derived, commands, faults));
-    planned.collect()
+    let mut planned: Vec<PlannedService> = Vec::new();
+    for derived in configuration.virtual_services() {
+        let placed = Placed {
+            service: derived.service,
+            servers: derived.servers,
+            sorry: derived.sorry,
+        };
+        // Those of one group follow each other.
+        match planned
+            .last_mut()
+            .filter(|last| last.origin == *derived.origin)
+        {
+            Some(last) => last.placed.push(placed),
+            None => planned.push(one(derived.origin, placed, commands, faults)),
+        }
+    }
+    planned
 }
 
-fn one(derived: &Derived<'_>, commands: &Commands, faults: &mut Vec<String>) -> PlannedService {
-    let origin = derived.origin;
-    let name = &service_name(derived.service.id);
+fn one(
+    origin: &Service,
+    placed: Placed,
+    commands: &Commands,
+    faults: &mut Vec<String>,
+) -> PlannedService {
+    let health = origin.health();
+    let name = &health.name;
     if origin.ha_suspend {
         faults.push(format!("virtual_server {name}: ha_suspend is not done"));
     }
-    let protocol = protocol_name(origin);
-    let servers = origin.servers.iter().map(|server| ServerConfig {
-        name: format!("[{}]:{protocol}:{}", server.address, server.port),
-        weight: server.weight,
-        inhibit: server.inhibit,
-        checkers: server
-            .checkers
-            .iter()
-            .map(|checker| !checker.timing.alpha)
-            .collect(),
-    });
     let checks = origin.servers.iter().map(|server| {
         let mut checks = Vec::new();
         for checker in &server.checkers {
             match check(server, checker, commands, faults) {
                 Ok(check) => checks.push(TimedCheck {
-                    timing: timing(checker),
+                    timing: checker.timing.checker(),
                     check,
                     log_all: checker.timing.log_all_failures,
                 }),
@@ -92,24 +106,12 @@ fn one(derived: &Derived<'_>, commands: &Commands, faults: &mut Vec<String>) -> 
         }
         checks
     });
-    let minded = Minded::new(
-        ServiceConfig {
-            name: name.clone(),
-            quorum: origin.quorum,
-            hysteresis: origin.hysteresis,
-            omega: origin.omega,
-            sorry_server: derived.sorry.is_some(),
-            sorry_inhibit: origin.sorry.is_some_and(|sorry| sorry.inhibit),
-            servers: servers.collect(),
-        },
-        checks.collect(),
-    );
+    let checks = checks.collect();
+    let minded = Minded::new(health, checks);
     let mut optional =
         |command: &Option<model::Command>| commands.optional(command.as_ref(), faults);
     PlannedService {
-        service: derived.service.clone(),
-        servers: derived.servers.clone(),
-        sorry: derived.sorry.clone(),
+        placed: vec![placed],
         minded,
         scripts: ServiceScripts {
             quorum_up: optional(&origin.quorum_up),
@@ -121,33 +123,6 @@ fn one(derived: &Derived<'_>, commands: &Commands, faults: &mut Vec<String>) -> 
                 .collect(),
         },
         origin: origin.clone(),
-    }
-}
-
-/// As keepalived names it in FIFOs.
-fn service_name(id: ServiceId) -> String {
-    match id {
-        ServiceId::Address {
-            protocol,
-            address,
-            port,
-        } => format!("[{address}]:{}:{port}", protocol.to_string().to_lowercase()),
-        ServiceId::Mark { mark, .. } => format!("FWM {mark}"),
-    }
-}
-
-fn protocol_name(service: &Service) -> String {
-    service.protocol.to_string().to_lowercase()
-}
-
-fn timing(checker: &Checker) -> CheckerConfig {
-    let timing = &checker.timing;
-    CheckerConfig {
-        delay_loop: timing.delay_loop,
-        retry: timing.retry,
-        delay_before_retry: timing.delay_before_retry,
-        warmup: timing.warmup,
-        alpha: timing.alpha,
     }
 }
 

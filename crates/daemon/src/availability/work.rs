@@ -1,13 +1,14 @@
 //! The machines of a configuration at work.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use pointsman_director::model::{Change, ControlError, RealServer, ServiceId};
+use pointsman_director::model::{
+    Change, ControlError, RealServer, ServerView, ServiceId, ServiceView,
+};
 use pointsman_ha::health::{HealthNotice, Target};
 use pointsman_ha::vrrp::Notice;
 use pointsman_linux::netlink::Netlink;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, block_in_place};
 
-use super::{Plan, PlannedService};
+use super::{Placed, Plan, PlannedService};
 use crate::api::Shell;
 use crate::balancer::OnRefusal;
 use crate::child::Script;
@@ -120,7 +121,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         }
         this.set_timeouts();
         for planned in this.plan.services.clone() {
-            this.adopt(&planned, &[]);
+            this.adopt(&planned);
             this.mind(planned);
         }
         if !this.plan.vrrp.instances.is_empty() {
@@ -190,15 +191,16 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             .collect();
         for key in gone {
             if let Some(minder) = self.minders.remove(&key) {
-                let id = minder.planned.service.id;
+                let ids = minder.planned.placed.iter().map(|placed| placed.service.id);
+                let changes: Vec<_> = ids.map(|id| Change::DeleteService { id }).collect();
                 minder.end().await;
-                self.apply(&[Change::DeleteService { id }]);
+                self.apply(&changes);
                 done.removed += 1;
             }
         }
         for planned in self.plan.services.clone() {
             let Some(minder) = self.minders.remove(&key(&planned)) else {
-                self.adopt(&planned, &[]);
+                self.adopt(&planned);
                 self.mind(planned);
                 done.added += 1;
                 continue;
@@ -212,9 +214,13 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             let before = minder.planned.clone();
             let states = minder.planned.minded.states();
             minder.end().await;
+            let gone = before.placed.iter().map(|placed| placed.service.id);
+            let gone = gone.filter(|id| planned.placed.iter().all(|one| one.service.id != *id));
+            let gone: Vec<_> = gone.map(|id| Change::DeleteService { id }).collect();
+            self.apply(&gone);
             let mut planned = planned;
             planned.minded.inherit(&before.minded, &states);
-            self.adopt(&planned, &before.servers);
+            self.adopt(&planned);
             self.mind(planned);
             done.changed += 1;
         }
@@ -301,36 +307,28 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         }
     }
 
-    /// Makes the service, or changes the one that is there; real servers that are neither planned nor
-    /// were planned before by somebody else go.
-    fn adopt(&self, planned: &PlannedService, before: &[RealServer]) {
-        let id = planned.service.id;
-        let service = planned.service.clone();
-        let services = self.shell.balancer.services().unwrap_or_default();
-        let known = services.iter().find(|view| view.service.id == id);
-        let Some(known) = known else {
-            self.apply(&[Change::AddService { service }]);
-            return;
-        };
+    /// Makes the services, or changes those that are there; real servers that are not planned go.
+    fn adopt(&self, planned: &PlannedService) {
+        let views = self.shell.balancer.services().unwrap_or_default();
+        let known: HashMap<ServiceId, &ServiceView> =
+            views.iter().map(|view| (view.service.id, view)).collect();
         let mut changes = Vec::new();
-        if known.service != service {
-            changes.push(Change::EditService { service });
-        }
-        let wanted = |address: IpAddr, port: u16| {
-            let all = planned.servers.iter().chain(&planned.sorry);
-            all.clone()
-                .any(|server| (server.address, server.port) == (address, port))
-        };
-        let present = known.servers.iter().map(|view| &view.server);
-        for server in present.chain(before) {
-            let (address, port) = (server.address, server.port);
-            let delete = Change::DeleteServer { id, address, port };
-            let there = known
-                .servers
-                .iter()
-                .any(|view| (view.server.address, view.server.port) == (address, port));
-            if there && !wanted(address, port) && !changes.contains(&delete) {
-                changes.push(delete);
+        for placed in &planned.placed {
+            let id = placed.service.id;
+            let service = placed.service.clone();
+            let Some(known) = known.get(&id) else {
+                changes.push(Change::AddService { service });
+                continue;
+            };
+            if known.service != service {
+                changes.push(Change::EditService { service });
+            }
+            for ServerView { server, .. } in &known.servers {
+                let (address, port) = (server.address, server.port);
+                let mut wanted = placed.servers.iter().chain(&placed.sorry);
+                if !wanted.any(|server| (server.address, server.port) == (address, port)) {
+                    changes.push(Change::DeleteServer { id, address, port });
+                }
             }
         }
         self.apply(&changes);
@@ -372,7 +370,7 @@ impl Minder {
 
 /// What a service is known by.
 fn key(planned: &PlannedService) -> String {
-    format!("{:?}", planned.service.id)
+    format!("{:?} {:?}", planned.origin.target, planned.origin.protocol)
 }
 
 /// Seconds since the machine started, suspended time included.
@@ -389,71 +387,10 @@ struct ServiceHand<P> {
     fifos: Arc<Mutex<Vec<OpenFifo>>>,
 }
 
-impl<P: Plane> ServiceHand<P> {
-    fn server(&self, target: Target, weight: u32) -> Option<RealServer> {
-        let server = match target {
-            Target::Server(at) => self.planned.servers.get(at)?,
-            Target::Sorry => self.planned.sorry.as_ref()?,
-        };
-        Some(RealServer {
-            weight: i32::try_from(weight).unwrap_or(i32::MAX),
-            ..server.clone()
-        })
-    }
-}
-
 impl<P: Plane + Send + Sync + 'static> Hand for ServiceHand<P> {
     fn place(&self, placing: Placing) {
-        let id: ServiceId = self.planned.service.id;
-        let (change, instead) = match placing {
-            Placing::Add(target, weight) => {
-                let Some(server) = self.server(target, weight) else {
-                    return;
-                };
-                let edit = Change::EditServer {
-                    id,
-                    server: server.clone(),
-                };
-                (
-                    Change::AddServer { id, server },
-                    Some((ControlError::DestinationExists, edit)),
-                )
-            }
-            Placing::Weigh(target, weight) => {
-                let Some(server) = self.server(target, weight) else {
-                    return;
-                };
-                let add = Change::AddServer {
-                    id,
-                    server: server.clone(),
-                };
-                (
-                    Change::EditServer { id, server },
-                    Some((ControlError::NoSuchDestination, add)),
-                )
-            }
-            Placing::Remove(target) => {
-                let Some(server) = self.server(target, 0) else {
-                    return;
-                };
-                let (address, port) = (server.address, server.port);
-                (Change::DeleteServer { id, address, port }, None)
-            }
-        };
-        let Some(refusal) = self.carry(&change) else {
-            return;
-        };
-        if let Some((cause, other)) = instead
-            && refusal == cause
-        {
-            if let Some(refusal) = self.carry(&other) {
-                tracing::error!(error = %refusal, change = ?other, "refused");
-            }
-            return;
-        }
-        // Somebody removed it by hand.
-        if !matches!(placing, Placing::Remove(_)) || refusal != ControlError::NoSuchDestination {
-            tracing::error!(error = %refusal, ?change, "refused");
+        for placed in &self.planned.placed {
+            self.place_in(placed, placing);
         }
     }
 
@@ -490,6 +427,51 @@ impl<P: Plane + Send + Sync + 'static> Hand for ServiceHand<P> {
 }
 
 impl<P: Plane> ServiceHand<P> {
+    /// Does it in one virtual service; who was there, or was not, against what is remembered gets what
+    /// is wanted all the same.
+    fn place_in(&self, placed: &Placed, placing: Placing) {
+        let id = placed.service.id;
+        let (target, weight) = match placing {
+            Placing::Add(target, weight) | Placing::Weigh(target, weight) => (target, weight),
+            Placing::Remove(target) => (target, 0),
+        };
+        let server = match target {
+            Target::Server(at) => placed.servers.get(at),
+            Target::Sorry => placed.sorry.as_ref(),
+        };
+        let Some(server) = server.cloned() else {
+            return;
+        };
+        let server = RealServer {
+            weight: i32::try_from(weight).unwrap_or(i32::MAX),
+            ..server
+        };
+        let (address, port) = (server.address, server.port);
+        let edit = Change::EditServer {
+            id,
+            server: server.clone(),
+        };
+        let add = Change::AddServer { id, server };
+        let (change, otherwise) = match placing {
+            Placing::Add(..) => (add, Some((ControlError::DestinationExists, edit))),
+            Placing::Weigh(..) => (edit, Some((ControlError::NoSuchDestination, add))),
+            Placing::Remove(_) => (Change::DeleteServer { id, address, port }, None),
+        };
+        let Some(mut refusal) = self.carry(&change) else {
+            return;
+        };
+        match otherwise {
+            Some((cause, other)) if refusal == cause => match self.carry(&other) {
+                Some(again) => refusal = again,
+                None => return,
+            },
+            // Somebody removed it by hand.
+            None if refusal == ControlError::NoSuchDestination => return,
+            _ => {}
+        }
+        tracing::error!(error = %refusal, ?change, "refused");
+    }
+
     fn carry(&self, change: &Change) -> Option<ControlError> {
         let changes = std::slice::from_ref(change);
         let mut refusals = self.shell.balancer.apply(changes, OnRefusal::Stop);
