@@ -148,7 +148,8 @@ impl Summary {
                     timestamps: tcp_options(options).find_map(|(kind, value)| {
                         let value: [u8; 8] = value.try_into().ok()?;
                         let both = u64::from_be_bytes(value);
-                        (kind == tcp::OPTION_TIMESTAMPS).then_some(((both >> 32) as u32, both as u32))
+                        (kind == tcp::OPTION_TIMESTAMPS)
+                            .then_some(((both >> 32) as u32, both as u32))
                     }),
                 });
             }
