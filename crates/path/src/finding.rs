@@ -6,6 +6,69 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Code;
 
+/// A way to see a fault at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Witness {
+    /// Captures show where frames end or turn.
+    Capture,
+    /// A counter rose with the probes.
+    Counter,
+    /// The kernel told what it dropped and why.
+    Kernel,
+    /// A table that the probes left an entry in: neighbours, tracked connections.
+    Trace,
+    /// The kernel twin does the same, and does not once it is mended.
+    Twin,
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Capture => "capture",
+            Self::Counter => "counter",
+            Self::Kernel => "kernel",
+            Self::Trace => "trace",
+            Self::Twin => "twin",
+        })
+    }
+}
+
+/// A rule of a packet filter, as its node lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleName {
+    /// The table as people name it: `ebtables nat`.
+    pub table: String,
+    /// The chain.
+    pub chain: String,
+    /// The rule in its dialect, or what the chain's end does in parentheses.
+    pub text: String,
+    /// The command that lists it.
+    pub listing: String,
+}
+
+/// A frame that shows a fault when it is put in at a port of the node's twin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// True for what comes in at the finding's port, false for what is to leave by it.
+    pub enters: bool,
+}
+
+/// How a fix did in a trial: probes that came through, of how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tested {
+    /// As it is.
+    pub before: usize,
+    /// With the fix.
+    pub after: usize,
+    /// Probes each time.
+    pub of: usize,
+    /// Where it was tried.
+    pub by: Witness,
+}
+
 /// How sure a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -39,6 +102,9 @@ pub struct Evidence {
     /// The node for the command, if it is not the finding's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// How it was seen at work; nothing for configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<Witness>,
 }
 
 /// Something that would mend a finding.
@@ -51,6 +117,9 @@ pub struct Fix {
     pub commands: Vec<String>,
     /// Commands that take it back.
     pub undo: Vec<String>,
+    /// How it did where it was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tested: Option<Tested>,
 }
 
 /// A fault, or what may be one, at a node.
@@ -60,6 +129,12 @@ pub struct Finding {
     pub code: Code,
     /// The node that it is at.
     pub node: String,
+    /// The interface where frames are seen last or missed first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// The rule that does it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleName>,
     /// How sure it is.
     pub confidence: Confidence,
     /// What is wrong here, in one sentence.
@@ -73,6 +148,9 @@ pub struct Finding {
     /// What would mend it, the smallest first.
     #[serde(default)]
     pub fixes: Vec<Fix>,
+    /// What shows it in a twin.
+    #[serde(skip)]
+    pub trial: Option<Trial>,
 }
 
 impl Finding {
@@ -81,11 +159,14 @@ impl Finding {
         Self {
             code,
             node: node.to_owned(),
+            link: None,
+            rule: None,
             confidence: Confidence::Possible,
             words: words.into(),
             evidence: Vec::new(),
             owner: None,
             fixes: Vec::new(),
+            trial: None,
         }
     }
 
@@ -96,6 +177,7 @@ impl Finding {
             fact: fact.into(),
             command: command.into(),
             node: None,
+            witness: None,
         });
         self
     }
@@ -112,6 +194,7 @@ impl Finding {
             fact: fact.into(),
             command: command.into(),
             node: Some(node.to_owned()),
+            witness: None,
         });
         self
     }
@@ -128,7 +211,15 @@ impl Finding {
             words: words.into(),
             commands: commands.into_iter().map(Into::into).collect(),
             undo: undo.into_iter().map(Into::into).collect(),
+            tested: None,
         });
+        self
+    }
+
+    /// Names the interface.
+    #[must_use]
+    pub fn at(mut self, link: &str) -> Self {
+        self.link = Some(link.to_owned());
         self
     }
 

@@ -10,7 +10,7 @@ mod director;
 mod firewall;
 mod kubernetes;
 mod masquerade;
-mod node_rules;
+pub(crate) mod node_rules;
 mod port_filter;
 mod real_server;
 mod site;

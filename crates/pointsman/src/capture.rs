@@ -1,7 +1,7 @@
 //! `pointsman capture`: frames at many points at once, joined into packets on their way.
 
 mod host;
-mod points;
+pub(crate) mod points;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -682,7 +682,7 @@ fn stream(
     Ok(writer.flush()?)
 }
 
-fn observation(point: usize, frame: Frame) -> Observation {
+pub(crate) fn observation(point: usize, frame: Frame) -> Observation {
     Observation {
         point,
         way: match frame.direction {

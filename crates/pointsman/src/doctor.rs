@@ -2,6 +2,11 @@
 
 mod check;
 mod explain;
+mod probe;
+mod trial;
+mod twin;
+mod vip;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -10,7 +15,8 @@ use clap::{Args, Subcommand};
 pub(crate) const LONG_ABOUT: &str = "\
 What is wrong on the way to a virtual service, why, and what mends it
 
-`check` reads how everything is set up and looks for faults that configuration alone can tell. \
+`vip` asks a virtual service as a client would, watches every place on the way, and says where and why \
+packets end. `check` reads how everything is set up and looks for faults that configuration alone can tell. \
 --explain tells what is known of a fault by its name.";
 
 #[derive(Debug, Args)]
@@ -25,6 +31,9 @@ pub(crate) struct DoctorFlags {
 
 #[derive(Debug, Subcommand)]
 enum DoctorVerb {
+    /// Say whether a virtual service answers a client, and if not, where and why packets end
+    #[command(long_about = vip::LONG_ABOUT)]
+    Vip(Box<vip::VipFlags>),
     /// Look for faults that configuration alone can tell; nothing is sent and nothing is changed
     #[command(long_about = check::LONG_ABOUT)]
     Check(Box<check::CheckFlags>),
@@ -38,6 +47,7 @@ pub(crate) fn run(flags: &DoctorFlags) -> ExitCode {
     let result = match (&flags.explain, &flags.verb) {
         (Some(code), _) => explain::run(code),
         (None, Some(DoctorVerb::Check(flags))) => check::run(flags),
+        (None, Some(DoctorVerb::Vip(flags))) => vip::run(flags),
         // Help is shown before it comes to this.
         (None, None) => Ok(ExitCode::from(TROUBLE)),
     };

@@ -9,7 +9,7 @@ use pointsman_filter::route::{Direction, Host, Port};
 use pointsman_wire::Mac;
 
 use super::address::{set, show};
-use super::node_rules::owner;
+use super::node_rules::{name, owner};
 use super::port_filter::{is_by_state, known, untracks};
 use super::site::{Member, Site, Target, has_policy};
 use crate::catalogue::Code;
@@ -96,16 +96,16 @@ fn because(finding: Finding, judgement: &Judgement) -> Finding {
     let Some(step) = judgement.deciding() else {
         return finding;
     };
-    let listing = match step.engine {
-        Engine::Ip6tables => "ip6tables-save -c",
-        Engine::Nftables => "nft --handle list ruleset",
-        Engine::Ebtables | Engine::Iptables => "iptables-save -c",
-    };
+    let name = name(step);
     let rule = format!(
         "the rule that decides: {} {}: {}",
         step.table, step.chain, step.text
     );
-    finding.because(rule, listing).owned_by(owner(step))
+    let mut finding = finding
+        .because(rule, &*name.listing)
+        .owned_by(owner(step));
+    finding.rule = Some(name);
+    finding
 }
 
 /// A rule before all others of a chain, in iptables; nothing for rules of nftables.

@@ -5,12 +5,13 @@ use pointsman_filter::judge::Step;
 use pointsman_filter::model::{Engine, Family, Ruleset};
 use pointsman_filter::{ebtables, iptables, nft, owner};
 
+use crate::finding::RuleName;
 use crate::question::is_compatible;
 use crate::snapshot::Snapshot;
 
 /// Reads all dumps. Tables of nftables that iptables and ebtables made are taken from those programs'
 /// own dumps, which say what their extensions test.
-pub(super) fn read(node: &Snapshot) -> Ruleset {
+pub(crate) fn read(node: &Snapshot) -> Ruleset {
     let mut rules = Ruleset::default();
     let dumps = &node.rules;
     for saved in &dumps.ebtables {
@@ -50,6 +51,22 @@ pub(super) fn read(node: &Snapshot) -> Ruleset {
 fn extend<E>(rules: &mut Ruleset, read: Result<Ruleset, E>) {
     if let Ok(read) = read {
         rules.extend(read);
+    }
+}
+
+/// The name of the rule that decides, and the command that lists it.
+pub(super) fn name(step: &Step) -> RuleName {
+    let listing = match step.engine {
+        Engine::Ebtables => "ebtables-save -c",
+        Engine::Iptables => "iptables-save -c",
+        Engine::Ip6tables => "ip6tables-save -c",
+        Engine::Nftables => "nft --handle list ruleset",
+    };
+    RuleName {
+        table: step.table.clone(),
+        chain: step.chain.clone(),
+        text: step.text.clone(),
+        listing: listing.to_owned(),
     }
 }
 

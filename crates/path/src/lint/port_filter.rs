@@ -8,10 +8,10 @@ use pointsman_filter::judge::{Judgement, Outcome, Step, Verdict};
 use pointsman_filter::model::{End, Engine};
 use pointsman_filter::route::{Direction, Host, Port};
 
-use super::node_rules::owner;
+use super::node_rules::{name, owner};
 use super::site::{Attachment, Site, Target, is_link_local};
 use crate::catalogue::Code;
-use crate::finding::Finding;
+use crate::finding::{Finding, Trial};
 use crate::snapshot::{Part, Snapshot};
 
 pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
@@ -355,20 +355,22 @@ fn finding(
         "{host} drops at port {port} of {}: {}",
         own.guest.node, kind.words
     );
-    let listing = match step.engine {
-        Engine::Ebtables => "ebtables-save -c",
-        Engine::Iptables => "iptables-save -c",
-        Engine::Ip6tables => "ip6tables-save -c",
-        Engine::Nftables => "nft --handle list ruleset",
-    };
+    let name = name(step);
     let rule = format!("{} {}: {}", step.table, step.chain, step.text);
-    let finding =
-        Finding::new(code, host, words).because(format!("the rule that decides: {rule}"), listing);
     let owner = owner(step);
     let is_libvirt = owner
         .as_deref()
         .is_some_and(|owner| owner.contains("nwfilter"));
-    let finding = finding.owned_by(owner);
+    let mut finding = Finding::new(code, host, words)
+        .at(port)
+        .because(format!("the rule that decides: {rule}"), &*name.listing)
+        .owned_by(owner);
+    finding.rule = Some(name);
+    // Frames that come in at the port are those that the guest sends.
+    finding.trial = Some(Trial {
+        frame: kind.frame.clone(),
+        enters: kind.direction == Direction::Out,
+    });
     let Some((words, test)) = exception(target, own, code, step.engine) else {
         return finding;
     };

@@ -32,17 +32,23 @@ pub(super) fn plan(node: &Snapshot, outside: &str, plan: &mut Plan) {
         };
         let (name, mtu) = (&link.name, link.mtu);
         if let Some(bridge) = &link.bridge {
-            let is = |set: bool| u8::from(set);
-            let _ = writeln!(
+            let _ = write!(
                 batch,
                 "link add name {name} address {mac} mtu {mtu} type bridge stp_state 0 \
-                 forward_delay 0 vlan_filtering {} nf_call_iptables {} nf_call_ip6tables {} \
-                 nf_call_arptables {}",
-                is(bridge.vlan_filtering),
-                is(bridge.call_iptables),
-                is(bridge.call_ip6tables),
-                is(bridge.call_arptables),
+                 forward_delay 0"
             );
+            // Kernels without a feature refuse to hear that it is off, too.
+            for (is_on, feature) in [
+                (bridge.vlan_filtering, "vlan_filtering"),
+                (bridge.call_iptables, "nf_call_iptables"),
+                (bridge.call_ip6tables, "nf_call_ip6tables"),
+                (bridge.call_arptables, "nf_call_arptables"),
+            ] {
+                if is_on {
+                    let _ = write!(batch, " {feature} 1");
+                }
+            }
+            batch.push('\n');
             continue;
         }
         if link.vlan.is_some() || link.mode.is_some() || link.tunnel.is_some() {

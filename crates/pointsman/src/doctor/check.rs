@@ -65,13 +65,23 @@ pub(crate) struct CheckFlags {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Method {
+pub(super) enum Method {
     /// Direct routing
     Dr,
     /// Tunnel
     Tun,
     /// Masquerade
     Nat,
+}
+
+impl Method {
+    pub(super) const fn model(self) -> ForwardingMethod {
+        match self {
+            Self::Dr => ForwardingMethod::Direct,
+            Self::Tun => ForwardingMethod::Tunnel,
+            Self::Nat => ForwardingMethod::Masquerade,
+        }
+    }
 }
 
 pub(super) fn run(flags: &CheckFlags) -> Result<ExitCode> {
@@ -121,7 +131,7 @@ pub(super) fn run(flags: &CheckFlags) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!findings.is_empty())))
 }
 
-fn read_topology(path: &PathBuf) -> Result<Topology> {
+pub(super) fn read_topology(path: &PathBuf) -> Result<Topology> {
     let name = || path.display().to_string();
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -157,11 +167,7 @@ fn case(flags: &CheckFlags, topology: Option<&Topology>) -> Case {
         },
         protocol: (flags.udp || by_udp).then_some(Protocol::Udp),
         client: flags.from.or(topology.and_then(|topology| topology.client)),
-        method: flags.method.map(|method| match method {
-            Method::Dr => ForwardingMethod::Direct,
-            Method::Tun => ForwardingMethod::Tunnel,
-            Method::Nat => ForwardingMethod::Masquerade,
-        }),
+        method: flags.method.map(Method::model),
         roles,
     }
 }
@@ -260,14 +266,14 @@ fn as_text(
 }
 
 /// `ADDR[:PORT]`.
-fn service(text: &str) -> Result<Endpoint, String> {
+pub(super) fn service(text: &str) -> Result<Endpoint, String> {
     endpoint::parse(text, None, &Numeric).ok_or_else(|| {
         "write an address, or address and port, as in 192.0.2.1:80 or [2001:db8::1]:80".to_owned()
     })
 }
 
 /// `NODE=ROLE`.
-fn role(text: &str) -> Result<(String, Role), String> {
+pub(super) fn role(text: &str) -> Result<(String, Role), String> {
     let (node, role) = text.split_once('=').ok_or("write NODE=ROLE")?;
     let role = match role {
         "director" => Role::Director,

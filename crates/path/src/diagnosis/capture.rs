@@ -1,0 +1,186 @@
+//! Where frames end, turn, or come from somebody else.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use pointsman_wire::Mac;
+
+use super::{Observed, Witness, counted, witnessed};
+use crate::catalogue::Code;
+use crate::finding::{Evidence, Finding};
+use crate::ladder::{ArpHeaders, Conversation, Gap, Headers, Packet, Protocol};
+
+/// What captures say of a finding.
+pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
+    match finding.code {
+        Code::ArpFlux | Code::DuplicateVip | Code::StrictArp => answers(observed),
+        Code::ArpAnnounce => announcement(finding, observed),
+        // What was found by captures has their evidence.
+        Code::UdpSource => None,
+        _ => end(finding, observed).or_else(|| turned(finding, observed)),
+    }
+}
+
+/// A packet that did not get any further.
+pub(crate) struct End<'a> {
+    /// What it belongs to.
+    pub(crate) conversation: &'a Conversation,
+    /// The packet.
+    pub(crate) packet: &'a Packet,
+    /// The place where it was missed first, if that is known.
+    pub(crate) missed: Option<usize>,
+}
+
+/// Packets of the service that ended too soon, and that nobody answered.
+pub(crate) fn ends<'a>(observed: &'a Observed<'_>) -> Vec<End<'a>> {
+    let vip = observed.service.ip();
+    let mut found = Vec::new();
+    for conversation in &observed.ladder.conversations {
+        let both = conversation.packets.iter().any(|packet| packet.forward)
+            && conversation.packets.iter().any(|packet| !packet.forward);
+        for packet in &conversation.packets {
+            let Some(last) = packet.hops.last() else {
+                continue;
+            };
+            let is_about = match &last.headers {
+                Headers::Ip(_) => true,
+                Headers::Arp(arp) => IpAddr::V4(arp.sender) == vip || IpAddr::V4(arp.target) == vip,
+            };
+            let gap = packet
+                .gaps
+                .iter()
+                .find(|(at, _)| *at == packet.hops.len())
+                .map(|(_, gap)| *gap);
+            // A socket or the stack took it, and said nothing.
+            let swallowed = packet.delivered && !both;
+            if is_about && (gap.is_some() || !packet.delivered || swallowed) {
+                let missed = gap.map(|(Gap::Missing(next) | Gap::Hidden(next))| next);
+                found.push(End {
+                    conversation,
+                    packet,
+                    missed,
+                });
+            }
+        }
+    }
+    found
+}
+
+/// Whether a fault stops ARP rather than packets.
+fn is_about_arp(finding: &Finding) -> bool {
+    matches!(finding.code, Code::HostArpSpoof)
+}
+
+/// Packets of the service are last seen at the finding's node.
+fn end(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
+    let points = &observed.ladder.points;
+    let mut lost = 0;
+    let mut last_seen = None;
+    let mut missed = None;
+    for end in ends(observed) {
+        let is_arp = matches!(end.conversation.protocol, Protocol::Arp | Protocol::Ndp);
+        if is_about_arp(finding) && !is_arp {
+            continue;
+        }
+        let Some(last) = end.packet.hops.last() else {
+            continue;
+        };
+        let point = &points[last.point];
+        if point.node != finding.node {
+            continue;
+        }
+        // A port's finding is about what comes in there, or should have gone out there.
+        let at_link = finding.link.as_ref().is_none_or(|link| {
+            *link == point.device || end.missed.is_none_or(|next| points[next].device == *link)
+        });
+        if !at_link {
+            continue;
+        }
+        lost += 1;
+        last_seen.get_or_insert_with(|| format!("{point} ({})", last.way.word()));
+        if let Some(next) = end.missed {
+            missed.get_or_insert_with(|| points[next].to_string());
+        }
+    }
+    let last_seen = last_seen?;
+    let beyond = missed.map_or_else(String::new, |next| format!(", and not at {next}"));
+    let fact = format!(
+        "{} last seen at {last_seen}{beyond}",
+        counted(lost, "packet")
+    );
+    Some(witnessed(Witness::Capture, fact, command(observed)))
+}
+
+/// The finding's node answers with a reset or an ICMP error.
+fn turned(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
+    let conversations = observed.ladder.conversations.iter();
+    let packets = conversations.flat_map(|one| &one.packets);
+    let refusals = packets.filter(|packet| {
+        let Some(first) = packet.first() else {
+            return false;
+        };
+        let Some(ip) = first.headers.ip().filter(|_| !packet.forward) else {
+            return false;
+        };
+        let reset = ip
+            .innermost()
+            .tcp
+            .as_ref()
+            .is_some_and(|tcp| tcp.flags & pointsman_wire::tcp::RST != 0);
+        let error = ip.innermost().quoted.is_some();
+        observed.ladder.points[first.point].node == finding.node && (reset || error)
+    });
+    let count = refusals.count();
+    (count > 0).then(|| {
+        let fact = format!("{} refuses {}", finding.node, counted(count, "packet"));
+        witnessed(Witness::Capture, fact, command(observed))
+    })
+}
+
+/// Several hardware addresses say that the virtual address is theirs.
+fn answers(observed: &Observed<'_>) -> Option<Evidence> {
+    let vip = observed.service.ip();
+    let told: BTreeSet<Mac> = arp(observed)
+        .filter(|message| message.operation == 2 && IpAddr::V4(message.sender) == vip)
+        .map(|message| message.sender_mac)
+        .collect();
+    let names: Vec<String> = told.iter().map(ToString::to_string).collect();
+    (told.len() > 1).then(|| {
+        let fact = format!("{} answer for {vip}: {}", told.len(), names.join(", "));
+        witnessed(Witness::Capture, fact, format!("arping -c 3 {vip}"))
+    })
+}
+
+/// The finding's node asks others with the virtual address as its own.
+fn announcement(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
+    let vip = observed.service.ip();
+    let node = observed.before.node(&finding.node)?;
+    let own: Vec<Mac> = node.links.iter().filter_map(|link| link.mac).collect();
+    let asked = arp(observed)
+        .filter(|message| message.operation == 1 && IpAddr::V4(message.sender) == vip)
+        .filter(|message| own.contains(&message.sender_mac) && message.sender != message.target);
+    let count = asked.count();
+    (count > 0).then(|| {
+        let fact = format!(
+            "{} asks {} with {vip} as its own",
+            finding.node,
+            counted(count, "time")
+        );
+        witnessed(Witness::Capture, fact, command(observed))
+    })
+}
+
+fn arp<'a>(observed: &'a Observed<'_>) -> impl Iterator<Item = &'a ArpHeaders> {
+    let conversations = observed.ladder.conversations.iter();
+    conversations
+        .flat_map(|one| &one.packets)
+        .filter_map(Packet::first)
+        .filter_map(|hop| match &hop.headers {
+            Headers::Arp(message) => Some(message),
+            Headers::Ip(_) => None,
+        })
+}
+
+fn command(observed: &Observed<'_>) -> String {
+    format!("pointsman capture --vip {}", observed.service)
+}

@@ -1,0 +1,58 @@
+//! What kernels say they dropped.
+
+use std::collections::BTreeMap;
+
+use super::{KernelDrop, Observed, Witness, counted, witnessed};
+use crate::catalogue::Code;
+use crate::finding::{Evidence, Finding};
+
+/// Reasons for which kernels let packets go that did what they were for, or that say nothing.
+const NOISE: [&str; 4] = ["NOT_SPECIFIED", "OTHERHOST", "SKB_CONSUMED", "CONSUMED"];
+
+/// Packets of the virtual service that the finding's node dropped for a reason that fits.
+pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
+    let mut found: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    for drop in observed.drops.iter().filter(|drop| drop.node == finding.node) {
+        if fits(finding, drop) {
+            let key = (&*drop.reason, &*drop.location, &*drop.device);
+            *found.entry(key).or_default() += 1;
+        }
+    }
+    let ((reason, location, device), count) = found.into_iter().max_by_key(|(_, count)| *count)?;
+    let at = if device.is_empty() { String::new() } else { format!(" on {device}") };
+    let fact = format!(
+        "the kernel of {} dropped {}{at}: {reason} in {location}",
+        finding.node,
+        counted(count, "packet"),
+    );
+    Some(witnessed(Witness::Kernel, fact, "perf trace --no-syscalls --event skb:kfree_skb"))
+}
+
+fn fits(finding: &Finding, drop: &KernelDrop) -> bool {
+    let reason = drop.reason.as_str();
+    let by_filter = reason == "NETFILTER_DROP"
+        || ["nft_do_chain", "nf_hook_slow", "ebt_", "ipt_", "br_nf_"]
+            .iter()
+            .any(|start| drop.location.starts_with(start));
+    if finding.rule.is_some() {
+        return by_filter;
+    }
+    let wanted: &[&str] = match finding.code {
+        Code::VipMissing | Code::VipMissingForwarding | Code::NatNoForward => {
+            &["IP_INADDRERRORS", "IP_INNOROUTES"]
+        }
+        Code::ReversePath | Code::TunnelReversePath | Code::CniReversePath => {
+            &["IP_RPFILTER", "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE"]
+        }
+        Code::ServiceBind | Code::PortMismatch | Code::UdpSource | Code::VipNetmask => {
+            &["NO_SOCKET", "TCP_CLOSE", "SOCKET_RCVBUFF"]
+        }
+        Code::Backlog => &["TCP_LISTEN_OVERFLOW", "TCP_OVERFLOW", "LISTEN_OVERFLOW"],
+        Code::LinkMtu | Code::TunnelMtu => &["PKT_TOO_BIG", "DEV_READY"],
+        Code::TtlExpired => &["IP_INHDR", "TTL"],
+        Code::TunnelDown => &["IP_NOPROTO", "NO_SOCKET"],
+        // Without a rule of its own, anything that is no noise speaks for a fault at this node.
+        _ => return !NOISE.contains(&reason),
+    };
+    wanted.contains(&reason)
+}

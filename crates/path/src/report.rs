@@ -1,0 +1,324 @@
+//! The doctor's answer: does it work, and if not, where, why, and what mends it.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Code;
+use crate::diagnosis::{self, Observed, Outcome};
+use crate::finding::{Confidence, Finding};
+use crate::ladder::{Gap, Ladder, Protocol, Style};
+
+/// What a report says it is.
+pub const SCHEMA: &str = "pointsman.report/1";
+
+/// What was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The virtual service.
+    pub service: SocketAddr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The client.
+    pub client: Option<IpAddr>,
+    /// The node that asked.
+    pub asker: Option<String>,
+}
+
+/// Whether it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It does.
+    Healthy,
+    /// It does not, or configuration says that it can't.
+    Fault,
+    /// Nobody could tell.
+    Unknown,
+}
+
+/// The answer in one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether it works.
+    pub status: Status,
+    /// The fault, if it has a name.
+    pub code: Option<Code>,
+    /// How sure that is.
+    pub confidence: Option<Confidence>,
+    /// The sentence.
+    pub summary: String,
+}
+
+/// A way to find out that could not be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unobserved {
+    /// What is not known.
+    pub what: String,
+    /// Why.
+    pub because: String,
+}
+
+/// The whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The program.
+    pub tool: String,
+    /// What was asked.
+    pub question: Question,
+    /// Whether it works.
+    pub verdict: Verdict,
+    /// What was sent, in words; empty if nothing was.
+    pub sent: String,
+    /// How each probe ended.
+    pub outcomes: Vec<Outcome>,
+    /// Packets of the broken direction, hop by hop; empty if nothing was seen.
+    pub ladder: String,
+    /// What the verdict is about.
+    pub cause: Option<Finding>,
+    /// Everything else that stands in the way or may.
+    pub also: Vec<Finding>,
+    /// What could not be observed.
+    pub not_observed: Vec<Unobserved>,
+    /// What the doctor changed and did not take back; always nothing.
+    pub changes: Vec<String>,
+}
+
+impl Report {
+    /// Decides by what was found and seen.
+    pub fn verdict(question: &Question, findings: &[Finding], outcomes: &[Outcome]) -> Verdict {
+        let answered = outcomes.iter().filter(|one| **one == Outcome::Answered);
+        let answered = answered.count();
+        let probed = !outcomes.is_empty();
+        let sentence = |rest: String| Verdict {
+            status: Status::Unknown,
+            code: None,
+            confidence: None,
+            summary: rest,
+        };
+        let service = question.service;
+        // What breaks it for others though these probes were answered, if that was seen.
+        let top = findings
+            .iter()
+            .find(|one| !(probed && answered == outcomes.len()) || outlives_answers(one));
+        let count = format!("{answered} of {} answered", outcomes.len());
+        match top {
+            Some(finding) => Verdict {
+                status: Status::Fault,
+                code: Some(finding.code),
+                confidence: Some(finding.confidence),
+                summary: finding.words.clone(),
+            },
+            None if probed && answered == outcomes.len() => Verdict {
+                status: Status::Healthy,
+                ..sentence(format!("{service} answers: {count}"))
+            },
+            None if probed && outcomes.iter().all(|one| *one == Outcome::Hung) => sentence(format!(
+                "{service} takes connections and says nothing to HTTP: it may be another protocol's"
+            )),
+            None if probed => Verdict {
+                status: Status::Fault,
+                ..sentence(format!(
+                    "{service} does not answer ({count}), for a reason that is not in the catalogue"
+                ))
+            },
+            None => sentence(format!(
+                "nothing wrong with {service} that configuration could tell, and nothing was sent"
+            )),
+        }
+    }
+
+    /// Takes findings apart into the cause and the rest.
+    pub fn settle(&mut self, findings: Vec<Finding>) {
+        let healthy = self.verdict.status == Status::Healthy;
+        let code = self.verdict.code;
+        let mut rest = findings;
+        let at = rest
+            .iter()
+            .position(|one| code == Some(one.code) && one.words == self.verdict.summary);
+        self.cause = at.map(|at| rest.remove(at));
+        // Who was answered need not hear what might be wrong.
+        rest.retain(|one| !healthy || one.confidence == Confidence::Proved);
+        self.also = rest;
+    }
+
+    /// The exit code: 0 healthy, 1 fault, 2 nobody knows.
+    pub const fn exit_code(&self) -> u8 {
+        match self.verdict.status {
+            Status::Healthy => 0,
+            Status::Fault => 1,
+            Status::Unknown => 2,
+        }
+    }
+
+    /// The report for people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let status = match self.verdict.status {
+            Status::Healthy => "HEALTHY",
+            Status::Fault => "FAULT",
+            Status::Unknown => "UNKNOWN",
+        };
+        let code = self.verdict.code.map(|code| format!("  {code}"));
+        let sure = self.verdict.confidence.map(|sure| format!(" ({sure})"));
+        let _ = writeln!(
+            text,
+            "{status}{}{}  {}",
+            code.unwrap_or_default(),
+            sure.unwrap_or_default(),
+            self.verdict.summary
+        );
+        let indent = "         ";
+        if !self.sent.is_empty() {
+            let _ = writeln!(text, "{indent}{}: {}", self.sent, endings(&self.outcomes));
+        }
+        if !self.ladder.is_empty() {
+            let _ = write!(text, "\n{}", self.ladder);
+        }
+        if let Some(cause) = &self.cause {
+            finding(&mut text, cause);
+        }
+        if !self.also.is_empty() {
+            text += "\nAlso\n";
+            for other in &self.also {
+                let _ = writeln!(
+                    text,
+                    "  {}  {} ({})",
+                    other.code, other.words, other.confidence
+                );
+                for fix in other.fixes.iter().take(1) {
+                    for command in &fix.commands {
+                        let _ = writeln!(text, "           {}# {command}", other.node);
+                    }
+                }
+            }
+        }
+        if !self.not_observed.is_empty() {
+            text += "\nNot seen\n";
+            for gap in &self.not_observed {
+                let _ = writeln!(text, "  {}, because {}", gap.what, gap.because);
+            }
+        }
+        text += "\nChanges made by doctor: none left\n";
+        text
+    }
+}
+
+/// Whether a fault harms clients though probes were answered: it was seen twice, and does not stop every
+/// packet.
+fn outlives_answers(finding: &Finding) -> bool {
+    let partial = [
+        Code::ArpFlux,
+        Code::ArpAnnounce,
+        Code::DuplicateVip,
+        Code::StrictArp,
+        Code::VrrpSplit,
+    ];
+    finding.confidence == Confidence::Proved && partial.contains(&finding.code)
+}
+
+fn finding(text: &mut String, cause: &Finding) {
+    text.push_str("\nProof\n");
+    for (number, evidence) in cause.evidence.iter().enumerate() {
+        let kind = evidence
+            .witness
+            .map_or("config".to_owned(), |witness| witness.to_string());
+        let _ = writeln!(text, "  {} {kind:8} {}", number + 1, evidence.fact);
+        if !evidence.command.is_empty() {
+            let node = evidence.node.as_ref().unwrap_or(&cause.node);
+            let _ = writeln!(text, "             {node}# {}", evidence.command);
+        }
+    }
+    if let Some(owner) = &cause.owner {
+        let _ = writeln!(text, "Owner  {owner}");
+    }
+    if !cause.fixes.is_empty() {
+        let _ = writeln!(text, "\nFix");
+    }
+    for fix in &cause.fixes {
+        let tried = fix.tested.map_or("untested".to_owned(), |tested| {
+            let does = if tested.after == 0 { ", does NOT help" } else { "" };
+            format!(
+                "{}/{} pass in a {} of {} ({}/{} before{does})",
+                tested.after, tested.of, tested.by, cause.node, tested.before, tested.of
+            )
+        });
+        let _ = writeln!(text, "  {tried}  {}", fix.words);
+        for command in fix.commands.iter().filter(|command| !command.is_empty()) {
+            let _ = writeln!(text, "             {}# {command}", cause.node);
+        }
+        for command in fix.undo.iter().filter(|command| !command.is_empty()) {
+            let _ = writeln!(text, "       undo  {}# {command}", cause.node);
+        }
+    }
+}
+
+/// `7 timed out`.
+fn endings(outcomes: &[Outcome]) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for outcome in outcomes {
+        let words = outcome.to_string();
+        match counts.iter_mut().find(|(other, _)| *other == words) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((words, 1)),
+        }
+    }
+    let counts = counts
+        .iter()
+        .map(|(words, count)| format!("{count} {words}"));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+/// The ladder of what broke: a conversation of the service in which a packet got lost, or ARP about it.
+pub fn broken(observed: &Observed<'_>) -> String {
+    let ladder = observed.ladder;
+    let lost = |one: &&crate::ladder::Conversation| {
+        let mut ends = diagnosis::ends(observed);
+        ends.any(|end| std::ptr::eq(end, *one))
+    };
+    let of_service = |one: &&crate::ladder::Conversation| {
+        one.service.ip() == observed.service.ip() && matches!(one.protocol, Protocol::Ip(_))
+    };
+    let all = || ladder.conversations.iter();
+    let chosen = all()
+        .filter(of_service)
+        .find(lost)
+        .or_else(|| all().find(of_service))
+        .or_else(|| all().find(lost));
+    let style = Style {
+        packets: 6,
+        ..Style::default()
+    };
+    chosen.map_or_else(String::new, |one| ladder.table(one, style))
+}
+
+/// What limits what captures say.
+pub fn limits(ladder: &Ladder) -> Vec<Unobserved> {
+    let mut limits: Vec<Unobserved> = Vec::new();
+    for point in &ladder.points {
+        if point.lost > 0 {
+            limits.push(Unobserved {
+                what: format!("all frames at {point}"),
+                because: format!("the capture lost {}", point.lost),
+            });
+        }
+    }
+    let hidden = ladder.conversations.iter().flat_map(|one| &one.packets);
+    let hidden = hidden
+        .flat_map(|packet| &packet.gaps)
+        .filter_map(|(_, gap)| match gap {
+            Gap::Hidden(at) => Some(*at),
+            Gap::Missing(_) => None,
+        });
+    let places: std::collections::BTreeSet<usize> = hidden.collect();
+    for at in places {
+        limits.push(Unobserved {
+            what: format!("frames at {}", ladder.points[at]),
+            because: "an XDP program takes them before captures see them".to_owned(),
+        });
+    }
+    limits
+}

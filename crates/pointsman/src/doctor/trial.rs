@@ -1,0 +1,229 @@
+//! Findings tried in the kernel twin of their node: does it drop the frame, and does the fix help?
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use pointsman_path::bundle::Bundle;
+use pointsman_path::catalogue::Code;
+use pointsman_path::diagnosis::{self, Observed};
+use pointsman_path::finding::{Evidence, Finding, Fix, Tested, Witness};
+use pointsman_path::observation::Recording;
+use pointsman_path::report::Unobserved;
+use pointsman_path::snapshot::Snapshot;
+use pointsman_wire::{Summary, checksum, protocol};
+
+use super::twin::Twin;
+
+/// Frames of each trial.
+const PROBES: usize = 7;
+/// Most findings tried.
+const TRIALS: usize = 4;
+
+/// Tries all findings that a twin can show, several at once; why one can't be tried is told.
+pub(super) fn all(
+    findings: &mut [Finding],
+    bundle: &Bundle,
+    vip: IpAddr,
+    seen: Option<(&Observed<'_>, &Recording)>,
+    unobserved: &mut Vec<Unobserved>,
+) {
+    let triable = findings
+        .iter_mut()
+        .filter(|finding| finding.trial.is_some())
+        .take(TRIALS);
+    let missing: Vec<Unobserved> = std::thread::scope(|scope| {
+        let threads: Vec<_> = triable
+            .map(|finding| {
+                let start = || {
+                    let node = bundle.node(&finding.node)?;
+                    let real = seen.and_then(|(observed, recording)| {
+                        let (at, device) = diagnosis::last_frame(finding, observed)?;
+                        let seen = recording.observations.get(at)?;
+                        let mut frame = seen.bytes.clone();
+                        if seen.checksum_pending {
+                            complete(&mut frame);
+                        }
+                        Some((device, frame))
+                    });
+                    Some((node, real))
+                };
+                let input = start();
+                let name = format!("{} in a twin of {}", finding.code, finding.node);
+                let thread = scope.spawn(move || {
+                    let (node, real) = input.context("it was not read")?;
+                    one(finding, node, vip, real)
+                });
+                (name, thread)
+            })
+            .collect();
+        threads
+            .into_iter()
+            .filter_map(|(what, thread)| {
+                let because = match thread.join() {
+                    Ok(Ok(())) => return None,
+                    Ok(Err(error)) => format!("{error:#}"),
+                    Err(_) => "the trial broke off".to_owned(),
+                };
+                Some(Unobserved { what, because })
+            })
+            .collect()
+    });
+    unobserved.extend(missing);
+    for finding in findings.iter_mut() {
+        diagnosis::settle(finding);
+    }
+    diagnosis::sort(findings);
+}
+
+fn one(
+    finding: &mut Finding,
+    node: &Snapshot,
+    vip: IpAddr,
+    real: Option<(String, Vec<u8>)>,
+) -> Result<()> {
+    let trial = finding.trial.clone().context("no frame shows it")?;
+    let link = finding.link.clone().context("no port is known")?;
+    let source = if real.is_some() {
+        "the frame seen last"
+    } else {
+        "a frame made for it"
+    };
+    let (port, frame) = match real {
+        Some(real) => real,
+        None if trial.enters => (link.clone(), trial.frame),
+        None => {
+            let bridge = node.link(&link).and_then(|link| link.master.as_deref());
+            let bridge = bridge.with_context(|| format!("{link} is no port of a bridge"))?;
+            let other = node.ports_of(bridge).find(|other| other.name != link);
+            let other = other.with_context(|| format!("{bridge} has no other port"))?;
+            (other.name.clone(), trial.frame)
+        }
+    };
+    let enters = port == link;
+    let mut twin = Twin::build(node)?;
+    let put = |twin: &mut Twin| {
+        twin.put_in(&port, &frame, PROBES, |place, seen| {
+            place != port && (enters || place == link) && is_same(&frame, seen)
+        })
+    };
+    let before = put(&mut twin)?;
+    if before == PROBES {
+        anyhow::bail!("there {source} comes through: what stops it is not in the twin");
+    }
+    if let Some(wrong) = tempting(finding, vip) {
+        finding.fixes.push(wrong);
+    }
+    let mut proved = None;
+    // The wrong one first: behind one that helps it would seem to help too.
+    for fix in finding.fixes.iter_mut().rev() {
+        let commands = fix.commands.iter().filter(|command| !command.is_empty());
+        let ran: Result<Vec<()>> = commands.map(|command| twin.run(command)).collect();
+        if ran.is_err() || fix.commands.is_empty() {
+            continue;
+        }
+        let after = put(&mut twin)?;
+        fix.tested = Some(Tested {
+            before,
+            after,
+            of: PROBES,
+            by: Witness::Twin,
+        });
+        if after == PROBES {
+            proved = Some(after);
+        }
+        let undone: Result<Vec<()>> = fix.undo.iter().map(|command| twin.run(command)).collect();
+        if undone.is_err() {
+            break;
+        }
+    }
+    let helped = proved.map_or_else(String::new, |after| {
+        format!(", and {after} of {PROBES} with the fix")
+    });
+    finding.evidence.push(Evidence {
+        fact: format!(
+            "in a twin of {} with its rules {source} comes through {before} of {PROBES} times{helped}",
+            finding.node
+        ),
+        command: String::new(),
+        node: None,
+        witness: Some(Witness::Twin),
+    });
+    Ok(())
+}
+
+/// What people try first at the port of a director that routes directly, and what does not help.
+fn tempting(finding: &Finding, vip: IpAddr) -> Option<Fix> {
+    let rule = finding.rule.as_ref()?;
+    let table = rule.table.strip_prefix("ebtables ")?;
+    if finding.code != Code::HostIpSpoofDirector || !vip.is_ipv4() {
+        return None;
+    }
+    let change = |how: &str| {
+        format!(
+            "ebtables -t {table} {how} -p IPv4 --ip-src {vip} -j RETURN",
+            how = how.replace("CHAIN", &rule.chain)
+        )
+    };
+    Some(Fix {
+        words: format!(
+            "{vip} as one more allowed address: frames of direct routing have the client's"
+        ),
+        commands: vec![change("-I CHAIN 1")],
+        undo: vec![change("-D CHAIN")],
+        tested: None,
+    })
+}
+
+/// Whether two frames carry the same packet.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    match (Summary::parse(one), Summary::parse(other)) {
+        (Some(one), Some(other)) => {
+            let key = |packet: &Summary| {
+                let inner = packet.innermost();
+                let sequence = inner.tcp.as_ref().map(|tcp| tcp.sequence);
+                (inner.source, inner.destination, inner.ports, sequence)
+            };
+            key(&one) == key(&other)
+        }
+        (None, None) => one.get(12..42) == other.get(12..42) && one.len() >= 42,
+        _ => false,
+    }
+}
+
+/// Completes the checksum that was left to a device, of TCP and UDP without VLAN tags and tunnels.
+fn complete(frame: &mut [u8]) {
+    let Some(summary) = Summary::parse(frame) else {
+        return;
+    };
+    let (start, addresses) = match (summary.version, frame.get(12..14)) {
+        (4, Some([0x08, 0x00])) => {
+            let Some(first) = frame.get(14) else { return };
+            (14 + 4 * usize::from(first & 0x0f), 26..34)
+        }
+        (6, Some([0x86, 0xdd])) => (54, 22..54),
+        _ => return,
+    };
+    let at = match summary.protocol {
+        protocol::TCP => start + 16,
+        protocol::UDP => start + 6,
+        _ => return,
+    };
+    let end = match summary.version {
+        4 => 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]])),
+        _ => 54 + usize::from(u16::from_be_bytes([frame[18], frame[19]])),
+    };
+    if at + 2 > end || end > frame.len() {
+        return;
+    }
+    frame[at..at + 2].fill(0);
+    let both = &frame[addresses];
+    let (source, destination) = both.split_at(both.len() / 2);
+    let length = u32::try_from(end - start).unwrap_or_default();
+    let sum = checksum::pseudo_header(source, destination, summary.protocol, length);
+    // 0 would say that there is none.
+    let sum = match !checksum::fold(checksum::add(sum, &frame[start..end])) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    frame[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
+}

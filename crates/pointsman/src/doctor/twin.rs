@@ -1,0 +1,157 @@
+//! A node's kernel twin, built: frames go in at its ports, and what comes out is seen.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use pointsman_linux::netns::NetNs;
+use pointsman_linux::packet::{Capture, Direction, Options, Sender};
+use pointsman_path::snapshot::Snapshot;
+use pointsman_path::twin::Plan;
+
+/// How long a frame has to come out.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// How long a port has to have a carrier.
+const CARRIER: Duration = Duration::from_secs(3);
+
+/// The twin of a node: two namespaces without names, which end with this value or this process.
+pub(crate) struct Twin {
+    inside: NetNs,
+    ports: BTreeMap<String, Port>,
+}
+
+struct Port {
+    capture: Capture,
+    sender: Sender,
+}
+
+impl Twin {
+    /// Builds the twin of a node.
+    pub(crate) fn build(node: &Snapshot) -> Result<Self> {
+        let inside = NetNs::anonymous()?;
+        let outside = NetNs::anonymous()?;
+        let plan = Plan::new(node, &outside.path().display().to_string());
+        // Nothing but the frames put in is to go about.
+        for namespace in [&inside, &outside] {
+            let silent = "net.ipv6.conf.default.router_solicitations=0";
+            run(namespace, &["sysctl", "-q", "-w", silent], "")?;
+        }
+        run(&outside, &["sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1"], "")?;
+        for step in &plan.steps {
+            let words: Vec<&str> = step.words.iter().map(String::as_str).collect();
+            let ran = run(&inside, &words, &step.input);
+            if step.needed {
+                ran.context("making the twin")?;
+            }
+        }
+        let mut ports = BTreeMap::new();
+        let _outside = outside.enter()?;
+        for name in &plan.ports {
+            run(&outside, &["ip", "link", "set", "dev", name, "up"], "")?;
+            let options = Options {
+                buffer_bytes: 1 << 20,
+                ..Options::default()
+            };
+            let port = Port {
+                capture: Capture::open_with(name, &options)?,
+                sender: Sender::open(name)?,
+            };
+            ports.insert(name.clone(), port);
+        }
+        let twin = Self { inside, ports };
+        twin.wait_for_carriers(node)?;
+        Ok(twin)
+    }
+
+    /// Runs a fix's command in the twin, words between blanks: there is no shell.
+    pub(crate) fn run(&self, command: &str) -> Result<()> {
+        if command.contains(['\'', '"', '\\', '$', '`', '|', ';', '&', '<', '>', '(', '*', '?', '~']) {
+            bail!("`{command}` needs a shell, and the twin has none");
+        }
+        let words: Vec<&str> = command.split_whitespace().collect();
+        run(&self.inside, &words, "").map(|_| ())
+    }
+
+    /// Puts a frame in at a port so many times, and counts what `wanted` knows of what comes out of any.
+    pub(crate) fn put_in(
+        &mut self,
+        port: &str,
+        frame: &[u8],
+        times: usize,
+        wanted: impl Fn(&str, &[u8]) -> bool,
+    ) -> Result<usize> {
+        for port in self.ports.values_mut() {
+            while port.capture.next(Duration::ZERO)?.is_some() {}
+        }
+        let sender = &self
+            .ports
+            .get(port)
+            .with_context(|| format!("the twin has no port {port}"))?
+            .sender;
+        for _ in 0..times {
+            sender.send(frame)?;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let mut arrived = 0;
+        while arrived < times && Instant::now() < deadline {
+            let mut silent = true;
+            for (name, port) in &mut self.ports {
+                while let Some(seen) = port.capture.next(Duration::ZERO)? {
+                    if seen.direction == Direction::Out {
+                        continue;
+                    }
+                    silent = false;
+                    arrived += usize::from(wanted(name, &seen.bytes));
+                }
+            }
+            if silent {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(arrived.min(times))
+    }
+
+    fn wait_for_carriers(&self, node: &Snapshot) -> Result<()> {
+        let deadline = Instant::now() + CARRIER;
+        let mut netlink = self.inside.run_in(pointsman_linux::netlink::Netlink::new)??;
+        loop {
+            let links = netlink.links()?;
+            let waiting = links.iter().find(|link| {
+                let up = node.link(&link.name).is_some_and(|link| link.is_up());
+                up && !link.has_carrier() && self.ports.contains_key(&link.name)
+            });
+            let Some(link) = waiting else { return Ok(()) };
+            if Instant::now() > deadline {
+                bail!("the twin's {} has no carrier", link.name);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Runs a program in a namespace with this input; an error tells what it complains of.
+fn run(namespace: &NetNs, words: &[&str], input: &str) -> Result<Output> {
+    let (program, arguments) = words.split_first().context("no program")?;
+    let mut child = namespace
+        .command(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("running {program}"))?;
+    let mut stdin = child.stdin.take().context("no input")?;
+    let input = input.to_owned();
+    // Beside reading: a program that talks before it has read all would wait for ever.
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output()?;
+    let _ = writer.join();
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let complaint: Vec<&str> = complaint.lines().take(3).collect();
+        bail!("`{}` in the twin: {}", words.join(" "), complaint.join(" / "));
+    }
+    Ok(output)
+}

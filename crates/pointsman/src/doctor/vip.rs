@@ -1,0 +1,459 @@
+//! `pointsman doctor vip`: does a virtual service answer a client, and if not, where and why do packets
+//! end?
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use pointsman_config::ipvsadm::endpoint::Endpoint;
+use pointsman_director::model::Protocol;
+use pointsman_linux::netns::NetNs;
+use pointsman_path::bundle::Bundle;
+use pointsman_path::capture_filter::Wanted;
+use pointsman_path::diagnosis::{self, Observed};
+use pointsman_path::finding::Finding;
+use pointsman_path::ladder::{Hints, Ladder};
+use pointsman_path::lint::{self, Case};
+use pointsman_path::question::Wish;
+use pointsman_path::report::{self, Question, Report, Unobserved, Verdict};
+use pointsman_path::snapshot::{Origin, Snapshot};
+use pointsman_path::topology::{self, Role, Topology};
+
+use super::check::{self, Method};
+use super::probe::Probe;
+use super::watch::Watch;
+use super::{harmless, trial};
+use crate::collect::{self, Node, NodeFlags};
+
+/// Most namespaces that are asked when none is named.
+const NAMESPACES: usize = 64;
+/// Most addresses that captures are told to keep.
+const ENDS: usize = 64;
+
+pub(crate) const LONG_ABOUT: &str = "\
+Say whether a virtual service answers a client, and if not, where and why packets end
+
+Reads how everything is set up, captures at every interface, watches what kernels drop, and sends a few \
+connections (datagrams for UDP) from the client. What configuration could explain is weighed by what was \
+seen: a finding is possible (configuration alone), likely (one witness) or proved (two of different \
+kinds). Fixes of bridge ports' filters are tried in a kernel twin of the host first. Nothing is changed \
+outside of that, and nothing is left.
+
+Without --netns, --host, --here, --topology and --bundle: this host, and the namespaces that are \
+connected with the service. Probes go from the node that has the client's address.
+
+Exit codes: 0 it answers, 1 a fault, 2 nobody can tell.
+
+    pointsman doctor vip 198.51.100.208:80 --from 192.0.2.10 --netns 'pmdemo-*'
+    pointsman doctor vip 198.51.100.208:80 --topology lab.json --json
+    pointsman doctor vip 198.51.100.208:80 --bundle bundle.json";
+
+#[derive(Debug, Args)]
+pub(crate) struct VipFlags {
+    /// The virtual service
+    #[arg(value_name = "ADDR:PORT", value_parser = check::service)]
+    service: Endpoint,
+    /// The service is one of UDP
+    #[arg(long)]
+    udp: bool,
+    /// The client's address
+    #[arg(long, value_name = "ADDR")]
+    from: Option<IpAddr>,
+    /// How packets get to real servers, where no director tells
+    #[arg(long, value_name = "METHOD", value_enum)]
+    method: Option<Method>,
+    /// What a node is for: director, real-server, client; may be repeated
+    #[arg(long = "role", value_name = "NODE=ROLE", value_parser = check::role)]
+    roles: Vec<(String, Role)>,
+    #[command(flatten)]
+    nodes: NodeFlags,
+    /// A bundle of `pointsman collect` instead; nothing is sent then. May be repeated
+    #[arg(long = "bundle", value_name = "FILE", conflicts_with_all = ["netns", "hosts", "here"])]
+    bundles: Vec<PathBuf>,
+    /// A file that tells nodes, their roles and client
+    #[arg(long, value_name = "FILE")]
+    topology: Option<PathBuf>,
+    /// Send nothing: watch what clients do for some seconds
+    #[arg(long)]
+    no_probe: bool,
+    /// How many probes are sent, or with --no-probe, for how many seconds to watch [default: 7, 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    probes: Option<u16>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(flags: &VipFlags) -> Result<ExitCode> {
+    let topology = flags
+        .topology
+        .as_ref()
+        .map(check::read_topology)
+        .transpose()?;
+    let port = flags
+        .service
+        .port
+        .filter(|port| *port != 0)
+        .context("say the port too: ADDR:PORT")?;
+    let service = SocketAddr::new(flags.service.address, port);
+    let case = case(flags, topology.as_ref(), service);
+    let report = if flags.bundles.is_empty() {
+        live(flags, topology.as_ref(), &case, service)?
+    } else {
+        let bundle = collect::read(&flags.bundles)?;
+        offline(&bundle, &case, service)
+    };
+    let text = if flags.json {
+        serde_json::to_string_pretty(&report)? + "\n"
+    } else {
+        harmless(&report.text())
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::from(report.exit_code()))
+}
+
+fn case(flags: &VipFlags, topology: Option<&Topology>, service: SocketAddr) -> Case {
+    let nodes = topology.into_iter().flat_map(|topology| &topology.nodes);
+    let mut roles: BTreeMap<String, Role> =
+        nodes.map(|node| (node.name.clone(), node.role)).collect();
+    roles.extend(flags.roles.iter().cloned());
+    let by_udp = topology.is_some_and(|own| own.protocol == topology::Protocol::Udp);
+    Case {
+        vip: Some(service.ip()),
+        port: Some(service.port()),
+        protocol: (flags.udp || by_udp).then_some(Protocol::Udp),
+        client: flags
+            .from
+            .or_else(|| topology.and_then(|topology| topology.client)),
+        method: flags.method.map(Method::model),
+        roles,
+    }
+}
+
+/// Whether the service is one of UDP, told or because nothing else has its address and port.
+fn is_udp(case: &Case, bundle: &Bundle) -> bool {
+    let services = bundle.nodes.iter().flat_map(|node| &node.services);
+    let mut protocols = services
+        .filter_map(|service| service.address())
+        .filter(|(_, vip, port)| Some(*vip) == case.vip && Some(*port) == case.port)
+        .map(|(protocol, ..)| protocol)
+        .peekable();
+    case.protocol == Some(Protocol::Udp)
+        || protocols.peek().is_some() && protocols.all(|protocol| protocol == Protocol::Udp)
+}
+
+fn question(service: SocketAddr, case: &Case, udp: bool, asker: Option<String>) -> Question {
+    Question {
+        service,
+        protocol: if udp { "udp" } else { "tcp" }.to_owned(),
+        client: case.client,
+        asker,
+    }
+}
+
+fn blank(question: Question) -> Report {
+    Report {
+        schema: report::SCHEMA.to_owned(),
+        tool: concat!("pointsman ", env!("CARGO_PKG_VERSION")).to_owned(),
+        verdict: Verdict {
+            status: report::Status::Unknown,
+            code: None,
+            confidence: None,
+            summary: String::new(),
+        },
+        question,
+        sent: String::new(),
+        outcomes: Vec::new(),
+        ladder: String::new(),
+        cause: None,
+        also: Vec::new(),
+        not_observed: Vec::new(),
+        changes: Vec::new(),
+    }
+}
+
+/// What was not collected.
+fn gaps(bundle: &Bundle, unobserved: &mut Vec<Unobserved>) {
+    for node in &bundle.nodes {
+        unobserved.extend(node.gaps.iter().map(|gap| Unobserved {
+            what: format!("{} of {}", gap.part.name(), node.node),
+            because: gap.because.clone(),
+        }));
+    }
+}
+
+/// The answer from bundles alone.
+fn offline(bundle: &Bundle, case: &Case, service: SocketAddr) -> Report {
+    let mut report = blank(question(service, case, is_udp(case, bundle), None));
+    let mut findings = lint::lint(bundle, case);
+    gaps(bundle, &mut report.not_observed);
+    trial::all(
+        &mut findings,
+        bundle,
+        service.ip(),
+        None,
+        &mut report.not_observed,
+    );
+    report.not_observed.push(Unobserved {
+        what: "packets".to_owned(),
+        because: "bundles tell how things are set up".to_owned(),
+    });
+    report.verdict = Report::verdict(&report.question, &findings, &[]);
+    report.settle(findings);
+    report
+}
+
+/// The answer by asking and watching.
+fn live(
+    flags: &VipFlags,
+    topology: Option<&Topology>,
+    case: &Case,
+    service: SocketAddr,
+) -> Result<Report> {
+    let vip = service.ip();
+    let wish = Wish {
+        address: Some(vip),
+        ..Wish::default()
+    };
+    let (before, unreached) = read(flags, topology, &wish, case)?;
+    if before.nodes.is_empty() {
+        bail!("no node could be read: {}", unreached.join("; "));
+    }
+    let udp = is_udp(case, &before);
+    let mut unobserved: Vec<Unobserved> = unreached
+        .into_iter()
+        .map(|because| Unobserved {
+            what: "a node".to_owned(),
+            because,
+        })
+        .collect();
+    gaps(&before, &mut unobserved);
+    let asker = asker(topology, case, &before, &mut unobserved);
+    let mut report = blank(question(
+        service,
+        case,
+        udp,
+        asker.map(|node| node.node.clone()),
+    ));
+    let ends = ends(&before, case, service);
+    let wanted = Wanted {
+        ends: ends.clone(),
+        clients: Vec::new(),
+    };
+    let watch = Watch::begin(&before, &wanted, vip, &mut unobserved);
+    let number = flags.probes;
+    let outcomes = match asker.filter(|_| !flags.no_probe) {
+        Some(asker) => {
+            let probe = Probe {
+                service,
+                client: case
+                    .client
+                    .filter(|client| asker.owner_of(*client).is_some()),
+                udp,
+                count: usize::from(number.unwrap_or(7)),
+            };
+            report.sent = probe.words(&asker.node);
+            if !flags.json && std::io::stderr().is_terminal() {
+                eprintln!("sending {}", report.sent);
+            }
+            probe.send(netns(asker)?.as_ref())?
+        }
+        None => {
+            std::thread::sleep(Duration::from_secs(number.unwrap_or(3).into()));
+            Vec::new()
+        }
+    };
+    let (recording, drops) = watch.end()?;
+    let (after, _) = read_again(flags, &before, &wish);
+    let servers = ends.iter().map(|(address, _)| *address);
+    let hints = Hints {
+        virtual_addresses: vec![vip],
+        servers: servers.filter(|address| *address != vip).collect(),
+        ..Hints::default()
+    };
+    let ladder = Ladder::new(&recording, &hints);
+    let observed = Observed {
+        service,
+        client: case.client,
+        before: &before,
+        after: &after,
+        recording: &recording,
+        ladder: &ladder,
+        drops: &drops,
+        outcomes: &outcomes,
+        udp,
+    };
+    let mut findings = lint::lint(&after, case);
+    for earlier in lint::lint(&before, case) {
+        let known = |one: &Finding| one.code == earlier.code && one.node == earlier.node;
+        if !findings.iter().any(known) {
+            findings.push(earlier);
+        }
+    }
+    diagnosis::weigh(&mut findings, &observed);
+    if !observed.is_answered() {
+        let seen = Some((&observed, &recording));
+        trial::all(&mut findings, &before, vip, seen, &mut unobserved);
+    }
+    unobserved.extend(report::limits(&ladder));
+    report.ladder = report::broken(&observed);
+    report.verdict = Report::verdict(&report.question, &findings, &outcomes);
+    report.settle(findings);
+    report.outcomes = outcomes;
+    report.not_observed = unobserved;
+    Ok(report)
+}
+
+/// Reads all nodes that are meant.
+fn read(
+    flags: &VipFlags,
+    topology: Option<&Topology>,
+    wish: &Wish,
+    case: &Case,
+) -> Result<(Bundle, Vec<String>)> {
+    if flags.nodes.is_told() {
+        let nodes = flags.nodes.nodes()?.into_iter().map(|node| (node, None));
+        return Ok(collect::collect(&flags.nodes, nodes.collect(), wish));
+    }
+    if let Some(topology) = topology {
+        let nodes = topology.nodes.iter();
+        let nodes = nodes.map(|node| (Node::of(&node.at), Some(node.name.clone())));
+        return Ok(collect::collect(&flags.nodes, nodes.collect(), wish));
+    }
+    let names = NetNs::list().context("cannot list network namespaces")?;
+    if names.len() > NAMESPACES {
+        bail!(
+            "there are {} network namespaces here; say by --netns which ones matter",
+            names.len()
+        );
+    }
+    let nodes = [(Node::Here, None)]
+        .into_iter()
+        .chain(names.into_iter().map(|name| (Node::Netns(name), None)));
+    let (mut bundle, unreached) = collect::collect(&flags.nodes, nodes.collect(), wish);
+    keep_connected(&mut bundle, case);
+    Ok((bundle, unreached))
+}
+
+/// Keeps nodes that have an address of the question, and those that cables connect with them.
+fn keep_connected(bundle: &mut Bundle, case: &Case) {
+    let asked = [case.vip, case.client];
+    let is_seed = |node: &Snapshot| {
+        let balances = node
+            .services
+            .iter()
+            .any(|own| own.address().is_some_and(|(_, vip, _)| Some(vip) == case.vip));
+        let mut asked = asked.iter().flatten();
+        balances || asked.any(|address| node.owner_of(*address).is_some())
+    };
+    let mut kept: Vec<bool> = bundle.nodes.iter().map(is_seed).collect();
+    let leads_to = |from: &Snapshot, to: &Snapshot| {
+        let others = from.links.iter().filter_map(|link| link.other.as_ref());
+        let names = others.filter_map(|other| from.namespaces.get(&other.namespace?));
+        let Origin::Netns(own) = &to.origin else {
+            return false;
+        };
+        names.into_iter().any(|name| name == own)
+    };
+    let mut grows = true;
+    while grows {
+        grows = false;
+        for at in 0..kept.len() {
+            let near = |other: usize| {
+                let (one, other) = (&bundle.nodes[at], &bundle.nodes[other]);
+                leads_to(one, other) || leads_to(other, one)
+            };
+            if !kept[at] && (0..kept.len()).any(|other| kept[other] && near(other)) {
+                kept[at] = true;
+                grows = true;
+            }
+        }
+    }
+    let mut kept = kept.into_iter();
+    bundle.nodes.retain(|_| kept.next().unwrap_or(false));
+}
+
+/// Reads the same nodes once more, under the same names.
+fn read_again(flags: &VipFlags, before: &Bundle, wish: &Wish) -> (Bundle, Vec<String>) {
+    let nodes = before.nodes.iter();
+    let nodes = nodes.map(|node| (Node::of(&node.origin), Some(node.node.clone())));
+    collect::collect(&flags.nodes, nodes.collect(), wish)
+}
+
+/// The node that probes go from.
+fn asker<'a>(
+    topology: Option<&Topology>,
+    case: &Case,
+    bundle: &'a Bundle,
+    unobserved: &mut Vec<Unobserved>,
+) -> Option<&'a Snapshot> {
+    let told = topology.and_then(Topology::asker);
+    let told = told.and_then(|node| {
+        let mut nodes = bundle.nodes.iter();
+        nodes.find(|own| own.node == node.name || own.origin == node.at)
+    });
+    let has_address = |client: IpAddr| {
+        let mut nodes = bundle.nodes.iter();
+        nodes.find(|node| node.owner_of(client).is_some())
+    };
+    let because = match (told.or_else(|| has_address(case.client?)), case.client) {
+        (Some(node), _) => match &node.origin {
+            Origin::Here | Origin::Netns(_) => return Some(node),
+            Origin::Host(host) => {
+                format!("the client is {host}, and probes are sent on this machine only")
+            }
+        },
+        (None, Some(client)) => format!("no node that was read has the client's address {client}"),
+        (None, None) => "nobody said who the client is: --from ADDR".to_owned(),
+    };
+    unobserved.push(Unobserved {
+        what: "answers to probes".to_owned(),
+        because,
+    });
+    None
+}
+
+fn netns(node: &Snapshot) -> Result<Option<NetNs>> {
+    Ok(match &node.origin {
+        Origin::Netns(name) => Some(NetNs::open(name)?),
+        _ => None,
+    })
+}
+
+/// The service, its real servers, and where rules translate it to.
+fn ends(bundle: &Bundle, case: &Case, service: SocketAddr) -> Vec<(IpAddr, Option<u16>)> {
+    let mut ends = vec![(service.ip(), Some(service.port()))];
+    let mut add = |address: IpAddr, port: u16| {
+        let end = (address, Some(port));
+        if !ends.contains(&end) && ends.len() < ENDS {
+            ends.push(end);
+        }
+    };
+    for node in &bundle.nodes {
+        for own in &node.services {
+            if own.address().is_some_and(|(_, vip, _)| Some(vip) == case.vip) {
+                for server in &own.servers {
+                    add(server.address, server.port);
+                }
+            }
+        }
+        for saved in node.rules.iptables.iter().chain(&node.rules.ip6tables) {
+            let words = saved.text.split_whitespace();
+            let targets = words
+                .clone()
+                .zip(words.skip(1))
+                .filter(|(word, _)| *word == "--to-destination");
+            for (_, target) in targets {
+                if let Ok(target) = target.parse::<SocketAddr>() {
+                    add(target.ip(), target.port());
+                }
+            }
+        }
+    }
+    ends
+}

@@ -1,0 +1,188 @@
+//! Watching probes: captures at all interfaces, and what kernels drop.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use pointsman_datapath::drops::Drops;
+use pointsman_linux::netns::NetNs;
+use pointsman_linux::packet::{Captures, Options};
+use pointsman_path::bundle::Bundle;
+use pointsman_path::capture_filter::Wanted;
+use pointsman_path::diagnosis::KernelDrop;
+use pointsman_path::observation::{Point, Recording};
+use pointsman_path::report::Unobserved;
+use pointsman_path::snapshot::Origin;
+
+use crate::capture::observation;
+use crate::capture::points::{self, Place};
+
+/// How often the end is looked for.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long frames may take to be seen everywhere.
+const SETTLE: Duration = Duration::from_millis(60);
+/// Most frames that are kept.
+const FRAMES: usize = 200_000;
+/// Bytes of unread frames of each interface.
+const BUFFER: usize = 2 << 20;
+
+/// A watch over all local nodes of a bundle.
+pub(super) struct Watch {
+    captures: Option<(Arc<AtomicBool>, JoinHandle<Result<Recording>>)>,
+    drops: Option<Drops>,
+    owners: HashMap<u32, String>,
+}
+
+impl Watch {
+    /// Begins to watch what is about an address; what can't be watched is told.
+    pub(super) fn begin(
+        bundle: &Bundle,
+        wanted: &Wanted,
+        address: IpAddr,
+        unobserved: &mut Vec<Unobserved>,
+    ) -> Self {
+        let mut missing = |what: &str, error: anyhow::Error| {
+            unobserved.push(Unobserved {
+                what: what.to_owned(),
+                because: format!("{error:#}"),
+            });
+        };
+        let drops = Drops::watch(address)
+            .map_err(|error| missing("packets that kernels drop", error.into()))
+            .ok();
+        let captures = capture(bundle, wanted)
+            .map_err(|error| missing("frames", error))
+            .ok();
+        for node in &bundle.nodes {
+            if let Origin::Host(host) = &node.origin {
+                let what = format!("frames and drops at {}", node.node);
+                let why = format!(
+                    "probes are watched on this machine only; `pointsman capture --host {host}`"
+                );
+                missing(&what, anyhow::anyhow!(why));
+            }
+        }
+        Self {
+            captures,
+            drops,
+            owners: owners(bundle),
+        }
+    }
+
+    /// Ends it: what was seen.
+    pub(super) fn end(mut self) -> Result<(Recording, Vec<KernelDrop>)> {
+        thread::sleep(SETTLE);
+        let recording = match self.captures.take() {
+            Some((stop, thread)) => {
+                stop.store(true, Ordering::Relaxed);
+                thread
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("the capture ended by itself"))??
+            }
+            None => Recording::default(),
+        };
+        let mut found = Vec::new();
+        while let Some(drop) = self.drops.as_mut().and_then(Drops::next_drop) {
+            found.push(KernelDrop {
+                node: self.owners.get(&drop.netns).cloned().unwrap_or_default(),
+                device: drop.device,
+                reason: drop.reason,
+                location: drop.location,
+                protocol: drop.protocol,
+                packet: drop.packet,
+            });
+        }
+        Ok((recording, found))
+    }
+}
+
+/// Nodes by the number of their namespace.
+fn owners(bundle: &Bundle) -> HashMap<u32, String> {
+    let id = |origin: &Origin| match origin {
+        Origin::Here => NetNs::current().ok()?.id().ok(),
+        Origin::Netns(name) => NetNs::open(name).ok()?.id().ok(),
+        Origin::Host(_) => None,
+    };
+    let nodes = bundle.nodes.iter();
+    nodes
+        .filter_map(|node| Some((u32::try_from(id(&node.origin)?).ok()?, node.node.clone())))
+        .collect()
+}
+
+fn capture(
+    bundle: &Bundle,
+    wanted: &Wanted,
+) -> Result<(Arc<AtomicBool>, JoinHandle<Result<Recording>>)> {
+    let mut names: HashMap<String, String> = HashMap::new();
+    let mut places = Vec::new();
+    let mut host = "here".to_owned();
+    for node in &bundle.nodes {
+        let netns = match &node.origin {
+            Origin::Here => {
+                host.clone_from(&node.node);
+                None
+            }
+            Origin::Netns(name) => {
+                names.insert(name.clone(), node.node.clone());
+                Some(name.clone())
+            }
+            Origin::Host(_) => continue,
+        };
+        places.push(Place {
+            netns,
+            devices: Vec::new(),
+        });
+    }
+    anyhow::ensure!(!places.is_empty(), "no node is on this machine");
+    let options = Options {
+        buffer_bytes: BUFFER,
+        ..Options::default()
+    };
+    let (mut points, captures) = points::open(&places, &host, wanted, &options)?;
+    let rename = |name: &mut String| {
+        if let Some(node) = names.get(name) {
+            name.clone_from(node);
+        }
+    };
+    for point in &mut points {
+        rename(&mut point.node);
+        if let Some((node, _)) = &mut point.peer {
+            rename(node);
+        }
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&stop);
+    let captures = Captures::new(captures);
+    let thread = thread::Builder::new()
+        .name("capture".to_owned())
+        .spawn(move || record(points, captures, &ended))
+        .context("cannot start a thread")?;
+    Ok((stop, thread))
+}
+
+fn record(points: Vec<Point>, mut captures: Captures, stop: &AtomicBool) -> Result<Recording> {
+    let mut recording = Recording {
+        points,
+        observations: Vec::new(),
+    };
+    loop {
+        let ending = stop.load(Ordering::Relaxed);
+        let timeout = if ending { Duration::ZERO } else { LOOK };
+        let more = captures.read(timeout, None, |point, frame| {
+            if recording.observations.len() < FRAMES {
+                recording.observations.push(observation(point, frame));
+            }
+        })?;
+        if ending && !more {
+            break;
+        }
+    }
+    for (point, lost) in captures.dropped().into_iter().enumerate() {
+        recording.points[point].lost = lost;
+    }
+    Ok(recording)
+}
