@@ -7,6 +7,7 @@
 mod capture;
 mod counter;
 mod kernel;
+mod rewrite;
 mod source;
 mod traces;
 
@@ -102,6 +103,10 @@ pub fn weigh(findings: &mut Vec<Finding>, observed: &Observed<'_>) {
     if !findings.iter().any(|one| one.code == Code::UdpSource) {
         findings.extend(source::find(observed));
     }
+    let rewrites = [Code::BridgeFullNat, Code::BridgeDestinationNat];
+    if !findings.iter().any(|one| rewrites.contains(&one.code)) {
+        findings.extend(rewrite::find(observed));
+    }
     for finding in findings.iter_mut() {
         let mut seen = Vec::new();
         seen.extend(counter::see(finding, observed));
@@ -120,7 +125,11 @@ pub fn weigh(findings: &mut Vec<Finding>, observed: &Observed<'_>) {
 pub fn sort(findings: &mut [Finding]) {
     findings.sort_by_key(|finding| {
         let witnesses = std::cmp::Reverse(witnesses(finding).len());
-        (std::cmp::Reverse(finding.confidence), witnesses, finding.code)
+        (
+            std::cmp::Reverse(finding.confidence),
+            witnesses,
+            finding.code,
+        )
     });
 }
 
@@ -164,6 +173,13 @@ pub(crate) fn ends<'a>(
     capture::ends(observed)
         .into_iter()
         .map(|end| end.conversation)
+}
+
+/// Whether packets of the service, not only ARP, ended too soon.
+pub fn has_lost_packets(observed: &Observed<'_>) -> bool {
+    let is_ip =
+        |one: &crate::ladder::Conversation| matches!(one.protocol, crate::ladder::Protocol::Ip(_));
+    ends(observed).any(is_ip)
 }
 
 /// The frame of the service that was seen last at a finding's port: the index of the recording's

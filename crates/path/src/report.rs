@@ -89,7 +89,14 @@ pub struct Report {
 
 impl Report {
     /// Decides by what was found and seen.
-    pub fn verdict(question: &Question, findings: &[Finding], outcomes: &[Outcome]) -> Verdict {
+    ///
+    /// `lost` says that packets of the service were seen to end too soon.
+    pub fn verdict(
+        question: &Question,
+        findings: &[Finding],
+        outcomes: &[Outcome],
+        lost: bool,
+    ) -> Verdict {
         let answered = outcomes.iter().filter(|one| **one == Outcome::Answered);
         let answered = answered.count();
         let probed = !outcomes.is_empty();
@@ -116,9 +123,11 @@ impl Report {
                 status: Status::Healthy,
                 ..sentence(format!("{service} answers: {count}"))
             },
-            None if probed && outcomes.iter().all(|one| *one == Outcome::Hung) => sentence(format!(
-                "{service} takes connections and says nothing to HTTP: it may be another protocol's"
-            )),
+            None if !lost && probed && outcomes.iter().all(|one| *one == Outcome::Hung) => {
+                sentence(format!(
+                    "{service} takes connections and says nothing to HTTP: it may be another protocol's"
+                ))
+            }
             None if probed => Verdict {
                 status: Status::Fault,
                 ..sentence(format!(
@@ -240,7 +249,11 @@ fn finding(text: &mut String, cause: &Finding) {
     }
     for fix in &cause.fixes {
         let tried = fix.tested.map_or("untested".to_owned(), |tested| {
-            let does = if tested.after == 0 { ", does NOT help" } else { "" };
+            let does = if tested.after == 0 {
+                ", does NOT help"
+            } else {
+                ""
+            };
             format!(
                 "{}/{} pass in a {} of {} ({}/{} before{does})",
                 tested.after, tested.of, tested.by, cause.node, tested.before, tested.of

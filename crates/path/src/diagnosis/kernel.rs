@@ -12,20 +12,32 @@ const NOISE: [&str; 4] = ["NOT_SPECIFIED", "OTHERHOST", "SKB_CONSUMED", "CONSUME
 /// Packets of the virtual service that the finding's node dropped for a reason that fits.
 pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
     let mut found: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
-    for drop in observed.drops.iter().filter(|drop| drop.node == finding.node) {
+    for drop in observed
+        .drops
+        .iter()
+        .filter(|drop| drop.node == finding.node)
+    {
         if fits(finding, drop) {
             let key = (&*drop.reason, &*drop.location, &*drop.device);
             *found.entry(key).or_default() += 1;
         }
     }
     let ((reason, location, device), count) = found.into_iter().max_by_key(|(_, count)| *count)?;
-    let at = if device.is_empty() { String::new() } else { format!(" on {device}") };
+    let at = if device.is_empty() {
+        String::new()
+    } else {
+        format!(" on {device}")
+    };
     let fact = format!(
         "the kernel of {} dropped {}{at}: {reason} in {location}",
         finding.node,
         counted(count, "packet"),
     );
-    Some(witnessed(Witness::Kernel, fact, "perf trace --no-syscalls --event skb:kfree_skb"))
+    Some(witnessed(
+        Witness::Kernel,
+        fact,
+        "perf trace --no-syscalls --event skb:kfree_skb",
+    ))
 }
 
 fn fits(finding: &Finding, drop: &KernelDrop) -> bool {

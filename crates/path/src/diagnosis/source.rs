@@ -30,7 +30,8 @@ pub(super) fn find(observed: &Observed<'_>) -> Option<Finding> {
     });
     let (node, device, from): (String, String, IpAddr) = answers.next()?;
     let count = 1 + answers.filter(|other| other.0 == node).count();
-    let words = format!("{node} answers datagrams to {vip} from {from}, and clients do not know it");
+    let words =
+        format!("{node} answers datagrams to {vip} from {from}, and clients do not know it");
     let fact = format!(
         "{} from {from} to {client} left {node} by {device}",
         counted(count, "answer")

@@ -26,9 +26,7 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
 fn neighbour(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
     let vip = observed.service.ip();
     let guilty = observed.after.node(&finding.node)?;
-    let is_guilty = |node: &Snapshot, mac| {
-        node.links.iter().any(|link| link.mac == Some(mac))
-    };
+    let is_guilty = |node: &Snapshot, mac| node.links.iter().any(|link| link.mac == Some(mac));
     observed.after.nodes.iter().find_map(|node| {
         let entry = node.neighbours.iter().find(|entry| entry.address == vip)?;
         let mac = entry.mac?;
@@ -52,7 +50,9 @@ fn connection(node: &Snapshot, observed: &Observed<'_>, states: &[&str]) -> Opti
     let mut lines = node.connections.iter();
     let line = lines.find(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let about = words.iter().any(|word| word.strip_prefix("dst=") == Some(&*vip))
+        let about = words
+            .iter()
+            .any(|word| word.strip_prefix("dst=") == Some(&*vip))
             && words.iter().any(|word| *word == port);
         about && states.iter().any(|state| words.contains(state))
     })?;

@@ -101,9 +101,7 @@ fn because(finding: Finding, judgement: &Judgement) -> Finding {
         "the rule that decides: {} {}: {}",
         step.table, step.chain, step.text
     );
-    let mut finding = finding
-        .because(rule, &*name.listing)
-        .owned_by(owner(step));
+    let mut finding = finding.because(rule, &*name.listing).owned_by(owner(step));
     finding.rule = Some(name);
     finding
 }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::TcpMaxSeg;
 use pointsman_linux::netns::NetNs;
 use pointsman_path::diagnosis::Outcome;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,8 +15,10 @@ use tokio::time::timeout;
 
 /// How long each step of a probe may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Bytes of a request: a full segment, so that links that are too narrow show.
+/// Bytes of a request where nobody says how large a segment is.
 const REQUEST: usize = 1400;
+/// Bytes of the largest request.
+const LARGEST: usize = 9000;
 
 /// What is sent.
 #[derive(Debug, Clone, Copy)]
@@ -103,11 +107,14 @@ impl Probe {
             Ok(connected) => connected?,
             Err(_) => return Ok(Outcome::TimedOut),
         };
+        // A full segment, so that links and tunnels that are too narrow show.
+        let segment = getsockopt(&stream, TcpMaxSeg).map_or(REQUEST, |bytes| bytes as usize);
+        let segment = segment.min(LARGEST);
         let mut request = format!(
             "GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nX-Probe: ",
             self.service
         );
-        while request.len() < REQUEST - 4 {
+        while request.len() + 4 < segment {
             request.push('p');
         }
         request.push_str("\r\n\r\n");

@@ -38,7 +38,11 @@ impl Twin {
             let silent = "net.ipv6.conf.default.router_solicitations=0";
             run(namespace, &["sysctl", "-q", "-w", silent], "")?;
         }
-        run(&outside, &["sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1"], "")?;
+        run(
+            &outside,
+            &["sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1"],
+            "",
+        )?;
         for step in &plan.steps {
             let words: Vec<&str> = step.words.iter().map(String::as_str).collect();
             let ran = run(&inside, &words, &step.input);
@@ -67,7 +71,9 @@ impl Twin {
 
     /// Runs a fix's command in the twin, words between blanks: there is no shell.
     pub(crate) fn run(&self, command: &str) -> Result<()> {
-        if command.contains(['\'', '"', '\\', '$', '`', '|', ';', '&', '<', '>', '(', '*', '?', '~']) {
+        if command.contains([
+            '\'', '"', '\\', '$', '`', '|', ';', '&', '<', '>', '(', '*', '?', '~',
+        ]) {
             bail!("`{command}` needs a shell, and the twin has none");
         }
         let words: Vec<&str> = command.split_whitespace().collect();
@@ -115,7 +121,9 @@ impl Twin {
 
     fn wait_for_carriers(&self, node: &Snapshot) -> Result<()> {
         let deadline = Instant::now() + CARRIER;
-        let mut netlink = self.inside.run_in(pointsman_linux::netlink::Netlink::new)??;
+        let mut netlink = self
+            .inside
+            .run_in(pointsman_linux::netlink::Netlink::new)??;
         loop {
             let links = netlink.links()?;
             let waiting = links.iter().find(|link| {
@@ -151,7 +159,11 @@ fn run(namespace: &NetNs, words: &[&str], input: &str) -> Result<Output> {
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
         let complaint: Vec<&str> = complaint.lines().take(3).collect();
-        bail!("`{}` in the twin: {}", words.join(" "), complaint.join(" / "));
+        bail!(
+            "`{}` in the twin: {}",
+            words.join(" "),
+            complaint.join(" / ")
+        );
     }
     Ok(output)
 }

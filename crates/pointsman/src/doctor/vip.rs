@@ -203,7 +203,7 @@ fn offline(bundle: &Bundle, case: &Case, service: SocketAddr) -> Report {
         what: "packets".to_owned(),
         because: "bundles tell how things are set up".to_owned(),
     });
-    report.verdict = Report::verdict(&report.question, &findings, &[]);
+    report.verdict = Report::verdict(&report.question, &findings, &[], false);
     report.settle(findings);
     report
 }
@@ -302,7 +302,8 @@ fn live(
     }
     unobserved.extend(report::limits(&ladder));
     report.ladder = report::broken(&observed);
-    report.verdict = Report::verdict(&report.question, &findings, &outcomes);
+    let lost = diagnosis::has_lost_packets(&observed);
+    report.verdict = Report::verdict(&report.question, &findings, &outcomes, lost);
     report.settle(findings);
     report.outcomes = outcomes;
     report.not_observed = unobserved;
@@ -344,10 +345,10 @@ fn read(
 fn keep_connected(bundle: &mut Bundle, case: &Case) {
     let asked = [case.vip, case.client];
     let is_seed = |node: &Snapshot| {
-        let balances = node
-            .services
-            .iter()
-            .any(|own| own.address().is_some_and(|(_, vip, _)| Some(vip) == case.vip));
+        let balances = node.services.iter().any(|own| {
+            own.address()
+                .is_some_and(|(_, vip, _)| Some(vip) == case.vip)
+        });
         let mut asked = asked.iter().flatten();
         balances || asked.any(|address| node.owner_of(*address).is_some())
     };
@@ -436,7 +437,10 @@ fn ends(bundle: &Bundle, case: &Case, service: SocketAddr) -> Vec<(IpAddr, Optio
     };
     for node in &bundle.nodes {
         for own in &node.services {
-            if own.address().is_some_and(|(_, vip, _)| Some(vip) == case.vip) {
+            if own
+                .address()
+                .is_some_and(|(_, vip, _)| Some(vip) == case.vip)
+            {
                 for server in &own.servers {
                     add(server.address, server.port);
                 }
