@@ -248,7 +248,9 @@ fn finding(text: &mut String, cause: &Finding) {
         let _ = writeln!(text, "\nFix");
     }
     for fix in &cause.fixes {
-        let tried = fix.tested.map_or("untested".to_owned(), |tested| {
+        let by_hand = fix.commands.iter().all(String::is_empty);
+        let untested = if by_hand { "by hand" } else { "untested" };
+        let tried = fix.tested.map_or(untested.to_owned(), |tested| {
             let does = if tested.after == 0 {
                 ", does NOT help"
             } else {

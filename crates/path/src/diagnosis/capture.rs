@@ -8,7 +8,7 @@ use pointsman_wire::Mac;
 use super::{Observed, Witness, counted, witnessed};
 use crate::catalogue::Code;
 use crate::finding::{Evidence, Finding};
-use crate::ladder::{ArpHeaders, Conversation, Gap, Headers, Packet, Protocol};
+use crate::ladder::{ArpHeaders, Checksum, Conversation, Gap, Headers, Packet, Protocol};
 
 /// What captures say of a finding.
 pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
@@ -17,6 +17,11 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
         Code::ArpAnnounce => announcement(finding, observed),
         // What was found by captures has their evidence.
         Code::UdpSource => None,
+        Code::NatGateway | Code::NatSameSubnet => untranslated(finding, observed),
+        Code::VipMissingForwarding => {
+            forwarded(finding, observed).or_else(|| end(finding, observed))
+        }
+        Code::PartialChecksum => wrong_checksums(observed),
         _ => end(finding, observed).or_else(|| turned(finding, observed)),
     }
 }
@@ -135,6 +140,74 @@ fn turned(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
         let fact = format!("{} refuses {}", finding.node, counted(count, "packet"));
         witnessed(Witness::Capture, fact, command(observed))
     })
+}
+
+/// The finding's node answers, and nobody translates the answers: they are seen last with its own
+/// address.
+fn untranslated(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
+    let points = &observed.ladder.points;
+    let vip = observed.service.ip();
+    let conversations = observed.ladder.conversations.iter();
+    let mut answers = conversations
+        .flat_map(|one| &one.packets)
+        .filter_map(|packet| {
+            let (first, last) = (packet.hops.first()?, packet.hops.last()?);
+            let (sent, seen) = (first.headers.ip()?.flow()?, last.headers.ip()?.flow()?);
+            let begins = points[first.point].node == finding.node
+                && !first.way.is_in()
+                && points[first.point].addresses.contains(&sent.source.ip());
+            let is_to_client = Some(sent.destination.ip()) == observed.client;
+            (begins && is_to_client && sent.source.ip() != vip && sent.source == seen.source)
+                .then(|| (sent.source, points[last.point].to_string()))
+        });
+    let (source, place) = answers.next()?;
+    let fact = format!(
+        "{} from {source} seen last at {place}, never translated to {vip}",
+        counted(1 + answers.count(), "answer")
+    );
+    Some(witnessed(Witness::Capture, fact, command(observed)))
+}
+
+/// The finding's node sends on what it should take.
+fn forwarded(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
+    let points = &observed.ladder.points;
+    let conversations = observed.ladder.conversations.iter();
+    let packets = conversations.flat_map(|one| &one.packets);
+    let passed = packets.filter(|packet| {
+        let at_node = |hop: &&crate::ladder::Hop| points[hop.point].node == finding.node;
+        let is_asked = |hop: &crate::ladder::Hop| {
+            let ip = hop.headers.ip();
+            ip.is_some_and(|ip| ip.innermost().destination == observed.service.ip())
+        };
+        let mut hops = packet.hops.iter().filter(at_node);
+        hops.any(|hop| hop.way.is_in()) && hops.any(|hop| !hop.way.is_in() && is_asked(hop))
+    });
+    let count = passed.count();
+    (count > 0).then(|| {
+        let fact = format!(
+            "{} sends {} to {} on instead of taking it",
+            finding.node,
+            counted(count, "packet"),
+            observed.service.ip()
+        );
+        witnessed(Witness::Capture, fact, command(observed))
+    })
+}
+
+/// Frames whose checksum nobody completed.
+fn wrong_checksums(observed: &Observed<'_>) -> Option<Evidence> {
+    let conversations = observed.ladder.conversations.iter();
+    let hops = conversations
+        .flat_map(|one| &one.packets)
+        .flat_map(|packet| &packet.hops);
+    let mut wrong = hops.filter(|hop| hop.checksum == Checksum::Wrong);
+    let first = wrong.next()?;
+    let place = &observed.ladder.points[first.point];
+    let fact = format!(
+        "{} with a wrong checksum, first at {place}",
+        counted(1 + wrong.count(), "frame")
+    );
+    Some(witnessed(Witness::Capture, fact, command(observed)))
 }
 
 /// Several hardware addresses say that the virtual address is theirs.

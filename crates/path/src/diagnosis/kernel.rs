@@ -11,18 +11,19 @@ const NOISE: [&str; 4] = ["NOT_SPECIFIED", "OTHERHOST", "SKB_CONSUMED", "CONSUME
 
 /// Packets of the virtual service that the finding's node dropped for a reason that fits.
 pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
-    let mut found: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    let mut found: BTreeMap<(&str, &str, &str, &str), usize> = BTreeMap::new();
     for drop in observed
         .drops
         .iter()
         .filter(|drop| drop.node == finding.node)
     {
         if fits(finding, drop) {
-            let key = (&*drop.reason, &*drop.location, &*drop.device);
+            let key = (&*drop.node, &*drop.reason, &*drop.location, &*drop.device);
             *found.entry(key).or_default() += 1;
         }
     }
-    let ((reason, location, device), count) = found.into_iter().max_by_key(|(_, count)| *count)?;
+    let ((node, reason, location, device), count) =
+        found.into_iter().max_by_key(|(_, count)| *count)?;
     let at = if device.is_empty() {
         String::new()
     } else {
@@ -30,7 +31,7 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
     };
     let fact = format!(
         "the kernel of {} dropped {}{at}: {reason} in {location}",
-        finding.node,
+        node,
         counted(count, "packet"),
     );
     Some(witnessed(
@@ -61,6 +62,7 @@ fn fits(finding: &Finding, drop: &KernelDrop) -> bool {
         }
         Code::Backlog => &["TCP_LISTEN_OVERFLOW", "TCP_OVERFLOW", "LISTEN_OVERFLOW"],
         Code::LinkMtu | Code::TunnelMtu => &["PKT_TOO_BIG", "DEV_READY"],
+        Code::PartialChecksum => &["TCP_CSUM", "UDP_CSUM", "SKB_CSUM", "IP_CSUM"],
         Code::TtlExpired => &["IP_INHDR", "TTL"],
         Code::TunnelDown => &["IP_NOPROTO", "NO_SOCKET"],
         // Without a rule of its own, anything that is no noise speaks for a fault at this node.

@@ -30,8 +30,8 @@ struct Port {
 impl Twin {
     /// Builds the twin of a node.
     pub(crate) fn build(node: &Snapshot) -> Result<Self> {
-        let inside = NetNs::anonymous()?;
-        let outside = NetNs::anonymous()?;
+        let anonymous = || NetNs::anonymous().context("twins need root (CAP_SYS_ADMIN)");
+        let (inside, outside) = (anonymous()?, anonymous()?);
         let plan = Plan::new(node, &outside.path().display().to_string());
         // Nothing but the frames put in is to go about.
         for namespace in [&inside, &outside] {

@@ -221,6 +221,11 @@ fn live(
         ..Wish::default()
     };
     let (before, unreached) = read(flags, topology, &wish, case)?;
+    if before.nodes.is_empty() && unreached.is_empty() {
+        bail!(
+            "neither this host nor a namespace here has {vip} or the client's address: say where to look by --netns, --host or --topology"
+        );
+    }
     if before.nodes.is_empty() {
         bail!("no node could be read: {}", unreached.join("; "));
     }
