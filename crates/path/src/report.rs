@@ -337,3 +337,71 @@ pub fn limits(ladder: &Ladder) -> Vec<Unobserved> {
     }
     limits
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::{Evidence, Witness};
+
+    fn question() -> Question {
+        Question {
+            service: "192.0.2.1:80".parse().unwrap(),
+            protocol: "tcp".to_owned(),
+            client: None,
+            asker: None,
+        }
+    }
+
+    fn finding(code: Code, witnesses: &[Witness]) -> Finding {
+        let mut finding = Finding::new(code, "rs1", "something is wrong");
+        for witness in witnesses {
+            finding.evidence.push(Evidence {
+                fact: "seen".to_owned(),
+                command: String::new(),
+                node: None,
+                witness: Some(*witness),
+            });
+        }
+        diagnosis::settle(&mut finding);
+        finding
+    }
+
+    fn verdict(findings: &[Finding], outcomes: &[Outcome], lost: bool) -> Verdict {
+        Report::verdict(&question(), findings, outcomes, lost)
+    }
+
+    #[test]
+    fn only_witnesses_of_different_kinds_prove() {
+        let sure = |witnesses: &[Witness]| finding(Code::ReversePath, witnesses).confidence;
+        assert_eq!(sure(&[]), Confidence::Possible);
+        assert_eq!(sure(&[Witness::Counter]), Confidence::Likely);
+        assert_eq!(sure(&[Witness::Counter; 3]), Confidence::Likely);
+        assert_eq!(
+            sure(&[Witness::Counter, Witness::Kernel]),
+            Confidence::Proved
+        );
+    }
+
+    #[test]
+    fn who_was_answered_is_healthy_but_for_what_harms_others() {
+        let answered = [Outcome::Answered, Outcome::Answered];
+        let both = [Witness::Capture, Witness::Trace];
+        let twice = |code| verdict(&[finding(code, &both)], &answered, false);
+        assert_eq!(twice(Code::ReversePath).status, Status::Healthy);
+        assert_eq!(twice(Code::ArpFlux).status, Status::Fault);
+        let once = verdict(&[finding(Code::ArpFlux, &[])], &answered, false);
+        assert_eq!((once.status, once.code), (Status::Healthy, None));
+    }
+
+    #[test]
+    fn silence_alone_is_no_fault() {
+        let hung = [Outcome::Hung];
+        assert_eq!(verdict(&[], &hung, false).status, Status::Unknown);
+        assert_eq!(verdict(&[], &hung, true).status, Status::Fault);
+        assert_eq!(verdict(&[], &[], false).status, Status::Unknown);
+        let partly = [Outcome::Answered, Outcome::TimedOut];
+        let partly = verdict(&[], &partly, false);
+        assert_eq!((partly.status, partly.code), (Status::Fault, None));
+        assert!(partly.summary.contains("1 of 2"), "{}", partly.summary);
+    }
+}

@@ -71,9 +71,13 @@ pub(crate) fn ends<'a>(observed: &'a Observed<'_>) -> Vec<End<'a>> {
     found
 }
 
-/// Whether a fault stops ARP rather than packets.
-fn is_about_arp(finding: &Finding) -> bool {
-    matches!(finding.code, Code::HostArpSpoof)
+/// Whether a fault can stop what is ARP, or what is not.
+fn stops(finding: &Finding, is_arp: bool) -> bool {
+    match finding.code {
+        Code::HostArpSpoof => is_arp,
+        Code::HostMacSpoof | Code::CniEbtables => true,
+        _ => finding.rule.is_none() || !is_arp,
+    }
 }
 
 /// Packets of the service are last seen at the finding's node.
@@ -84,7 +88,7 @@ fn end(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
     let mut missed = None;
     for end in ends(observed) {
         let is_arp = matches!(end.conversation.protocol, Protocol::Arp | Protocol::Ndp);
-        if is_about_arp(finding) && !is_arp {
+        if !stops(finding, is_arp) {
             continue;
         }
         let Some(last) = end.packet.hops.last() else {

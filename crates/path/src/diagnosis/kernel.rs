@@ -48,7 +48,14 @@ fn fits(finding: &Finding, drop: &KernelDrop) -> bool {
             .iter()
             .any(|start| drop.location.starts_with(start));
     if finding.rule.is_some() {
-        return by_filter;
+        const ARP: u16 = 0x0806;
+        // One port's filter has rules for both, and each is a finding of its own.
+        let is_its_kind = match finding.code {
+            Code::HostArpSpoof => drop.protocol == ARP,
+            Code::HostMacSpoof | Code::CniEbtables => true,
+            _ => drop.protocol != ARP,
+        };
+        return by_filter && is_its_kind;
     }
     let wanted: &[&str] = match finding.code {
         Code::VipMissing | Code::VipMissingForwarding | Code::NatNoForward => {
