@@ -15,3 +15,4 @@ pub mod raw_ip;
 pub mod sysctl;
 
 mod deadline;
+mod socket_option;

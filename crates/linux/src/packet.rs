@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::socket_option;
 use ancillary::Ancillary;
 pub use captures::Captures;
 pub use sender::Sender;
@@ -398,21 +399,15 @@ impl Capture {
         }
     }
 
-    fn set<T>(&self, level: i32, option: i32, value: &T, call: &'static str) -> Result<(), Error> {
-        // SAFETY: the pointer and length are those of `value`; callers pass the option's type.
-        let result = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                level,
-                option,
-                (&raw const *value).cast(),
-                size_of::<T>() as libc::socklen_t,
-            )
-        };
-        match result {
-            0 => Ok(()),
-            _ => Err(self.error(call, io::Error::last_os_error())),
-        }
+    fn set<T: Copy>(
+        &self,
+        level: i32,
+        option: i32,
+        value: &T,
+        call: &'static str,
+    ) -> Result<(), Error> {
+        let set = socket_option::set(&self.socket, level, option, value);
+        set.map_err(|source| self.error(call, source))
     }
 
     fn error(&self, call: &'static str, source: io::Error) -> Error {

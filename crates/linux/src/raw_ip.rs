@@ -5,6 +5,7 @@ use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::socket_option;
 use control::{Control, Facts};
 
 mod control;
@@ -281,21 +282,15 @@ impl RawIp {
         }
     }
 
-    fn set<T>(&self, level: i32, option: i32, value: &T, call: &'static str) -> Result<(), Error> {
-        // SAFETY: the pointer and length are those of `value`; callers pass the option's type.
-        let result = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                level,
-                option,
-                (&raw const *value).cast(),
-                size_of::<T>() as libc::socklen_t,
-            )
-        };
-        match result {
-            0 => Ok(()),
-            _ => Err(self.error(call, io::Error::last_os_error())),
-        }
+    fn set<T: Copy>(
+        &self,
+        level: i32,
+        option: i32,
+        value: &T,
+        call: &'static str,
+    ) -> Result<(), Error> {
+        let set = socket_option::set(&self.socket, level, option, value);
+        set.map_err(|source| self.error(call, source))
     }
 
     fn error(&self, call: &'static str, source: io::Error) -> Error {
