@@ -353,7 +353,11 @@ fn the_story_of_openstack() {
     };
     assert!(!entry(&lab).contains("lladdr"), "{}", entry(&lab));
     let chain = |name: &str| format!("I-tap0678bf1d-41-{name}");
-    assert!(dropped(&lab, "host1", &chain("arp-ip")) > 0);
+    wait_until("no ARP was dropped", Duration::from_secs(10), || {
+        lab.expect_any_failure()?;
+        Ok(dropped(&lab, "host1", &chain("arp-ip")) > 0)
+    })
+    .unwrap();
     assert_eq!(dropped(&lab, "host1", &chain("ipv4-ip")), 0);
     // ARP is open, and IP still is not.
     lab.cure(0).unwrap();
