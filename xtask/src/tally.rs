@@ -12,6 +12,12 @@ pub(crate) struct Tally {
     /// Names of the skipped tests, by reason.
     reasons: BTreeMap<String, Vec<String>>,
     failures: Vec<String>,
+    /// Failed tests of the program that runs or ran last.
+    failed_here: Vec<String>,
+    /// Failed tests that cargo says how to run again.
+    again: Vec<Again>,
+    /// Tests that failed among others and passed alone.
+    unsteady: Vec<String>,
     /// The test program that runs, until its result comes.
     program: Option<String>,
     section: Section,
@@ -19,6 +25,15 @@ pub(crate) struct Tally {
     skipped_here: u64,
     /// The test whose output is read.
     test: String,
+}
+
+/// Failed tests of one program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Again {
+    /// Arguments for `cargo test` that choose the program.
+    pub(crate) arguments: Vec<String>,
+    /// Names of the tests.
+    pub(crate) tests: Vec<String>,
 }
 
 /// The part of a test program's output.
@@ -43,6 +58,16 @@ impl Tally {
         }
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.result(counts);
+            return true;
+        }
+        if let Some(arguments) = line
+            .strip_prefix("error: test failed, to rerun pass `")
+            .and_then(|rest| rest.strip_suffix('`'))
+        {
+            self.again.push(Again {
+                arguments: arguments.split_whitespace().map(str::to_owned).collect(),
+                tests: std::mem::take(&mut self.failed_here),
+            });
             return true;
         }
         match line {
@@ -77,7 +102,25 @@ impl Tally {
             self.fail(format!("{program}: it ended without a result"));
         }
         self.skipped_here = 0;
+        self.failed_here.clear();
         self.section = Section::Results;
+    }
+
+    /// Takes the failed tests that can be run again.
+    pub(crate) fn take_again(&mut self) -> Vec<Again> {
+        let mut again = std::mem::take(&mut self.again);
+        again.retain(|one| !one.tests.is_empty());
+        again
+    }
+
+    /// Counts a test that failed as passed, since it did when it ran alone, and remembers that.
+    pub(crate) fn passed_alone(&mut self, test: &str) {
+        if let Some(place) = self.failures.iter().position(|failure| failure == test) {
+            self.failures.remove(place);
+            self.failed -= 1;
+            self.passed += 1;
+            self.unsteady.push(test.to_owned());
+        }
     }
 
     /// Adds a failure that no test program counted.
@@ -114,6 +157,9 @@ impl Tally {
         for (reason, tests) in &self.reasons {
             text += &format!("skipped: {reason} ({})\n", tests.join(", "));
         }
+        for test in &self.unsteady {
+            text += &format!("unsteady: {test} failed among others and passed alone\n");
+        }
         for failure in &self.failures {
             text += &format!("failed: {failure}\n");
         }
@@ -135,6 +181,7 @@ impl Tally {
             tests.push(test.to_owned());
         } else if outcome == "FAILED" {
             self.failures.push(test.to_owned());
+            self.failed_here.push(test.to_owned());
         }
     }
 
@@ -263,6 +310,24 @@ test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         );
         assert_eq!(tally.to_string(), "5 passed, 1 failed, 0 skipped");
         assert!(tally.details().contains("tests/a.rs"));
+    }
+
+    #[test]
+    fn a_test_that_passes_alone_is_counted_so_and_named() {
+        let (mut tally, _) = read(&format!(
+            "{OUTPUT}error: test failed, to rerun pass `-p a --test b`\n"
+        ));
+        let again = Again {
+            arguments: ["-p", "a", "--test", "b"].map(str::to_owned).to_vec(),
+            tests: vec!["four".to_owned()],
+        };
+        assert_eq!(tally.take_again(), [again]);
+        assert!(tally.take_again().is_empty());
+        tally.passed_alone("five");
+        assert_eq!(tally.to_string(), "1 passed, 1 failed, 2 skipped");
+        tally.passed_alone("four");
+        assert_eq!(tally.to_string(), "2 passed, 0 failed, 2 skipped");
+        assert!(tally.details().contains("unsteady: four"));
     }
 
     #[test]

@@ -73,6 +73,14 @@ fn a_namespace_is_described_and_left_as_it_was() {
          nft add table inet own",
     );
     let name = netns.name().unwrap();
+    // The kernel tells that a cable is plugged in some time after it is.
+    inside(
+        &netns,
+        "for i in $(seq 300); do
+             [ $(ip -oneline link show up | grep -c 'state UP') = 3 ] && exit 0
+             sleep 0.1
+         done; ip link; exit 1",
+    );
     let look = "ip -details address show | grep -v valid_lft | grep -v tentative | sed \"s,[a-z_]*timer *[0-9.]*,,g\"; ip route show table all; nft list ruleset; \
                 cat /proc/net/ip_tables_names; ip -details link show v1 | grep promiscuity";
     let before = inside(&netns, look);
