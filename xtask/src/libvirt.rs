@@ -3,11 +3,11 @@
 //! Nothing is installed: a package would start its daemon, and that would make a bridge of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::workspace::{self, find, run, say};
+use crate::unpack;
+use crate::workspace::{self, say};
 
 /// The packages that are asked for; apt adds those that they need and the machine lacks.
 const PACKAGES: &[&str] = &[
@@ -43,32 +43,9 @@ fn unpacked() -> PathBuf {
 
 /// Downloads the packages and unpacks them.
 pub(crate) fn fetch() -> Result<()> {
-    if find("apt-get").is_none() || find("dpkg-deb").is_none() {
-        bail!("without apt-get, install libvirt's network filters by other means");
-    }
     say("downloading libvirt: tests compare what it installs with what we compile of its filters");
     let folder = unpacked();
-    let archives = folder.with_extension("archives");
-    std::fs::create_dir_all(archives.join("partial"))?;
-    std::fs::create_dir_all(&folder)?;
-    run(Command::new("apt-get")
-        .args(["--quiet=2", "--yes", "--no-install-recommends"])
-        // Only files of our own are written.
-        .args(["--option", "Debug::NoLocking=1"])
-        .args(["--option", "APT::Sandbox::User=root"])
-        .arg("--option")
-        .arg(format!("Dir::Cache::archives={}", archives.display()))
-        .args(["--download-only", "--reinstall", "install"])
-        .args(PACKAGES)
-        .stdin(Stdio::null()))
-    .context("if the lists are old, run `apt-get update`")?;
-    for entry in std::fs::read_dir(&archives)?.flatten() {
-        let path = entry.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            unpack(&path, &folder)?;
-        }
-    }
-    std::fs::remove_dir_all(&archives)?;
+    unpack::fetch(PACKAGES, &folder)?;
     for entry in drivers(&folder)? {
         if entry.file_name().is_none_or(|name| name != DRIVER) {
             std::fs::remove_file(entry)?;
@@ -76,24 +53,6 @@ pub(crate) fn fetch() -> Result<()> {
     }
     if filters().is_none() || !has_daemon() {
         bail!("the packages do not have what is expected");
-    }
-    Ok(())
-}
-
-fn unpack(package: &Path, folder: &Path) -> Result<()> {
-    run(Command::new("dpkg-deb")
-        .arg("--extract")
-        .arg(package)
-        .arg(folder))?;
-    // Where `/lib` is a link, a folder of that name would hide all libraries.
-    let lib = folder.join("lib");
-    if lib.is_dir() {
-        std::fs::create_dir_all(folder.join("usr/lib"))?;
-        run(Command::new("cp")
-            .arg("--archive")
-            .arg(lib.join("."))
-            .arg(folder.join("usr/lib")))?;
-        std::fs::remove_dir_all(lib)?;
     }
     Ok(())
 }

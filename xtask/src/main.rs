@@ -8,6 +8,8 @@ mod check;
 mod demo;
 #[cfg(test)]
 mod documents;
+mod failover;
+mod frr;
 mod fuzz;
 mod guest;
 mod layers;
@@ -17,6 +19,7 @@ mod scale;
 mod setup;
 mod tally;
 mod test;
+mod unpack;
 mod verdicts;
 mod workspace;
 
@@ -33,6 +36,7 @@ verbs:
                (`[DIR...]`, without: those of lab/scenarios; root)
   bench        nanoseconds per packet, by case (`--schedulers` for those alone, `--json FILE`; root)
   scale        10 000 services, 1 000 000 connections: seconds, bytes, punctuality (root)
+  failover     how long clients wait when a VRRP master goes, beside keepalived (root)
   fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
   verdicts     judge recorded frames with libvirt's filters (`DIR...`)
   guest        run a program under Debian's 6.1 kernel in qemu (`guest --help`)
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Some("oracle") => ended(oracle::main(&rest)),
         Some("bench") => done(bench::main(&rest)),
         Some("scale") => done(scale::main(&rest)),
+        Some("failover") => done(failover::main(&rest)),
         Some("fuzz") => done(fuzz::main(&rest)),
         Some("verdicts") => ended(verdicts::main(&rest)),
         Some("guest") => guest::main(rest),

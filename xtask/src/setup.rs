@@ -150,6 +150,12 @@ pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
         // Tests that need them say so and are skipped.
         say(&format!("{error:#}"));
     }
+    if purpose == Purpose::Test
+        && !crate::frr::is_there()
+        && let Err(error) = crate::frr::fetch()
+    {
+        say(&format!("{error:#}"));
+    }
     Ok(())
 }
 

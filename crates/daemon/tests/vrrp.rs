@@ -1,5 +1,7 @@
 //! Virtual routers on real interfaces, among themselves and with Debian's keepalived.
 
+#[path = "vrrp/frr.rs"]
+mod frr;
 #[path = "vrrp/keepalived.rs"]
 mod keepalived;
 #[path = "vrrp/segment.rs"]
@@ -13,6 +15,7 @@ use pointsman_daemon::vrrp::{Board, Instance, Vrrp, VrrpConfig};
 use pointsman_ha::vrrp::{Notice, Peer, Peers, RouterConfig, Version};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use frr::Frr;
 use keepalived::Keepalived;
 use segment::{Segment, ip, wait};
 
@@ -293,6 +296,81 @@ fn all_manners_interoperate_with_keepalived() {
     std::thread::scope(|scope| {
         for manner in manners {
             scope.spawn(move || interoperates(manner));
+        }
+    });
+}
+
+/// Ours is backup of FRR and its master.
+fn interoperates_with_frr(manner: Manner) {
+    let Some(segment) = Segment::new(2) else {
+        return;
+    };
+    let vip = manner.address();
+    let addresses = if manner.v6 {
+        vec!["fe80::77:100", V6]
+    } else {
+        vec![V4]
+    };
+    let begin_frr = |priority: u8| {
+        let family = if manner.v6 { "ipv6" } else { "ip" };
+        let mut lines = vec![
+            format!("version {}", manner.version.number()),
+            format!("priority {priority}"),
+            format!("advertisement-interval {}", manner.centiseconds * 10),
+        ];
+        lines.extend(addresses.iter().map(|one| format!("{family} {one}")));
+        Frr::start(&segment.hosts[1], &lines, &addresses, manner.v6)
+    };
+    // Theirs has more right.
+    let mut theirs = begin_frr(200);
+    let (ours, _) = begin(&segment, 0, &manner.ours(100, 0, 1));
+    wait("ours to hear it", || ours.status()[0].received > 5);
+    let status = &ours.status()[0];
+    assert_eq!(status.state, "BACKUP", "{manner:?}: {}", theirs.log());
+    assert!(status.rejected.is_empty(), "{:?}", status.rejected);
+    theirs.stop();
+    segment.wait_for_owner(0, &[0], vip);
+    assert_eq!(ours.status()[0].zero_received, 1, "it said that it stops");
+    ours.stop();
+    ip(
+        &segment.hosts[1],
+        &format!(
+            "link delete {}",
+            if manner.v6 { "vrrp6-51" } else { "vrrp4-51" }
+        ),
+    );
+    // Ours has more right, and comes later.
+    let theirs = begin_frr(50);
+    let (ours, _) = begin(&segment, 0, &manner.ours(150, 0, 1));
+    wait("ours to be master", || ours.status()[0].state == "MASTER");
+    let heard = ours.status()[0].received;
+    let sent = ours.status()[0].sent;
+    wait("ours to advertise", || ours.status()[0].sent > sent + 6);
+    let status = &ours.status()[0];
+    assert!(
+        status.state == "MASTER" && status.received <= heard + 1,
+        "theirs does not advertise any more: {status:?}\n{}",
+        theirs.log()
+    );
+    assert!(status.rejected.is_empty(), "{:?}", status.rejected);
+    ours.stop();
+    assert!(!segment.has(0, vip));
+}
+
+#[test]
+fn all_versions_interoperate_with_frr() {
+    if !Frr::is_there() {
+        return;
+    }
+    let quick = Manner {
+        version: Version::V3,
+        centiseconds: 10,
+        ..PLAIN
+    };
+    let manners = [PLAIN, quick, Manner { v6: true, ..quick }];
+    std::thread::scope(|scope| {
+        for manner in manners {
+            scope.spawn(move || interoperates_with_frr(manner));
         }
     });
 }

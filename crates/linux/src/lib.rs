@@ -13,6 +13,7 @@ pub mod offload;
 pub mod packet;
 pub mod raw_ip;
 pub mod sysctl;
+pub mod urgency;
 
 mod deadline;
 mod socket_option;

@@ -114,6 +114,10 @@ impl Engine {
 
     /// Carries until told to stop.
     pub(super) fn run(mut self) {
+        // On a busy host an advertisement that comes late makes a second master.
+        if let Err(error) = pointsman_linux::urgency::make_urgent() {
+            tracing::warn!(%error, "virtual routers are no more urgent than anything else");
+        }
         loop {
             let now = self.now();
             let deadlines = [

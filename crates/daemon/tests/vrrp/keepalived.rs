@@ -51,6 +51,13 @@ impl Keepalived {
         fs::read_to_string(self.folder.path().join("log")).expect("its log")
     }
 
+    /// Its processes: the parent, and the one that does the work.
+    #[allow(dead_code)]
+    pub fn processes(&self) -> Vec<u32> {
+        let working = fs::read_to_string(self.folder.path().join("vpid")).expect("its number");
+        vec![self.child.id(), working.trim().parse().expect("a number")]
+    }
+
     /// Stops it as its service does, and waits for its end.
     pub fn stop(&mut self) {
         let id = i32::try_from(self.child.id()).expect("a process number");
