@@ -124,6 +124,18 @@ const TOOLS: &[Tool] = &[
         Purpose::Test,
         "reads the capture files back",
     ),
+    tool(
+        "ssh",
+        "openssh-client",
+        Purpose::Test,
+        "reaches hosts, here namespaces",
+    ),
+    tool(
+        "dropbear",
+        "dropbear-bin",
+        Purpose::Test,
+        "is the ssh server of such hosts, without a service of the system",
+    ),
 ];
 
 /// The verb `setup`.

@@ -23,7 +23,7 @@ use crate::ladder::Ladder;
 use crate::observation::Recording;
 
 /// A packet that a kernel dropped while probes were under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelDrop {
     /// The node; empty if nobody knows whose namespace it was.
     pub node: String,

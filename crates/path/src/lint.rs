@@ -23,7 +23,7 @@ use pointsman_director::model::{ForwardingMethod, Protocol};
 
 use crate::bundle::Bundle;
 use crate::finding::Finding;
-use crate::topology::Role;
+use crate::topology::{Cable, Role};
 use site::Site;
 
 /// What is asked about.
@@ -41,6 +41,8 @@ pub struct Case {
     pub method: Option<ForwardingMethod>,
     /// What nodes are for, by their name or the last part of it.
     pub roles: BTreeMap<String, Role>,
+    /// Cables that were told: node and port at both ends.
+    pub cables: Vec<Cable>,
 }
 
 /// Everything that looks wrong: the surest first, then in the order of a packet's path.

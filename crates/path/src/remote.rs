@@ -39,6 +39,42 @@ pub fn script(questions: &[Question], mark: &str) -> String {
     text
 }
 
+/// A host that ssh reaches, and a network namespace of it if one is meant: `USER@HOST[/NETNS]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// What ssh is told.
+    pub login: &'a str,
+    /// The namespace's name there.
+    pub netns: Option<&'a str>,
+}
+
+/// Why a text names no [`Place`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no host: write it as for ssh, USER@HOST, or USER@HOST/NETNS for a namespace there"
+)]
+pub struct PlaceError(String);
+
+impl<'a> Place<'a> {
+    /// Reads a place; what ssh could take for an option is none.
+    pub fn parse(text: &'a str) -> Result<Self, PlaceError> {
+        let (login, netns) = match text.split_once('/') {
+            Some((login, netns)) => (login, Some(netns)),
+            None => (text, None),
+        };
+        let is_name = |name: &str| {
+            !name.is_empty() && !name.starts_with('-') && name.bytes().all(|b| b.is_ascii_graphic())
+        };
+        // A namespace is a file in one folder.
+        let is_file =
+            |name: &str| is_name(name) && !name.contains('/') && ![".", ".."].contains(&name);
+        if !is_name(login) || !netns.is_none_or(is_file) {
+            return Err(PlaceError(text.to_owned()));
+        }
+        Ok(Self { login, netns })
+    }
+}
+
 /// A word as the shell takes it for nothing but a word.
 pub fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);
@@ -187,6 +223,26 @@ mod tests {
             ("`x`;y|z&\n", "'`x`;y|z&\n'"),
         ] {
             assert_eq!(quoted(word), text);
+        }
+    }
+
+    #[test]
+    fn a_host_may_have_a_namespace_and_is_no_option() {
+        let place = |text| Place::parse(text).map(|place| (place.login, place.netns));
+        assert_eq!(place("root@h"), Ok(("root@h", None)));
+        assert_eq!(place("h/qrouter-1"), Ok(("h", Some("qrouter-1"))));
+        for text in [
+            "",
+            "-oProxyCommand=x",
+            "h/",
+            "/x",
+            "h/-a",
+            "h/..",
+            "h/a/b",
+            "a b",
+            "h\n",
+        ] {
+            assert_eq!(place(text), Err(PlaceError(text.to_owned())));
         }
     }
 

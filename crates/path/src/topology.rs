@@ -108,6 +108,9 @@ pub struct Peer {
     pub port: String,
 }
 
+/// A cable: node and port at each end.
+pub type Cable = [(String, String); 2];
+
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
@@ -213,6 +216,20 @@ impl Topology {
     /// The node of this name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// All cables: node and port at both ends.
+    pub fn cables(&self) -> impl Iterator<Item = Cable> {
+        self.nodes.iter().flat_map(|node| {
+            let ports = node.ports.iter();
+            ports.filter_map(|port| {
+                let peer = port.peer.as_ref()?;
+                Some([
+                    (node.name.clone(), port.name.clone()),
+                    (peer.node.clone(), peer.port.clone()),
+                ])
+            })
+        })
     }
 
     /// All nodes of a role.

@@ -28,8 +28,10 @@ use pointsman_path::capture_file::{self, Item, RecordingReader, RecordingWriter}
 use pointsman_path::capture_filter::Wanted;
 use pointsman_path::ladder::{Conversation, Hints, Ladder, Style};
 use pointsman_path::observation::{Observation, Point, Recording, Way};
+use pointsman_path::remote;
 use pointsman_wire::{Line, text::PacketLine};
 
+use crate::far::Ssh;
 use host::{How, Remote};
 use points::Place;
 
@@ -73,10 +75,13 @@ pub(crate) struct CaptureFlags {
     /// All interfaces that are up where this program runs; so it is when nothing else is named
     #[arg(long)]
     here: bool,
-    /// All interfaces that are up on a host that ssh reaches without a password, by a copy of this
-    /// program in a temporary folder; may be repeated
-    #[arg(long = "host", value_name = "USER@HOST")]
+    /// All interfaces that are up on a host that ssh reaches without a password, or in a network
+    /// namespace of it, by a copy of this program in a temporary folder; may be repeated
+    #[arg(long = "host", value_name = "USER@HOST[/NETNS]")]
     hosts: Vec<String>,
+    /// On hosts, capture as root by sudo, which must not want a password
+    #[arg(long, requires = "hosts")]
+    sudo: bool,
     /// On hosts, let tcpdump capture at this interface instead of a copy of this program; may be repeated
     #[arg(long, value_name = "DEV", requires = "hosts")]
     tcpdump: Vec<String>,
@@ -411,6 +416,10 @@ struct Far {
 
 impl Session<'_> {
     fn start_hosts(&mut self, wanted: &Wanted, wake: &SignalFd) -> Result<()> {
+        let ssh = Ssh {
+            program: &self.flags.ssh,
+            sudo: self.flags.sudo,
+        };
         for host in &self.flags.hosts {
             let hows: Vec<How> = if self.flags.tcpdump.is_empty() {
                 vec![How::Copy(self.stream_arguments(host))]
@@ -428,7 +437,7 @@ impl Session<'_> {
                     reader = reader.of_device(device);
                 }
                 self.hosts.push(Far {
-                    remote: Remote::start(&self.flags.ssh, host, &how, 0, sender)?,
+                    remote: Remote::start(ssh, host, &how, 0, sender)?,
                     reader,
                     news,
                     name: host.clone(),
@@ -460,9 +469,18 @@ impl Session<'_> {
     /// What a copy of this program is told on a host.
     fn stream_arguments(&self, host: &str) -> Vec<String> {
         let flags = self.flags;
-        let mut words: Vec<String> = ["capture", "--stream", "--here", "--as", host]
+        let mut words: Vec<String> = ["capture", "--stream", "--as", host]
             .map(str::to_owned)
             .to_vec();
+        words.push(
+            match remote::Place::parse(host)
+                .ok()
+                .and_then(|place| place.netns)
+            {
+                Some(netns) => format!("--netns={netns}"),
+                None => "--here".to_owned(),
+            },
+        );
         let end = |(address, port): &End| match (address, port) {
             (IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
             (address, Some(port)) => format!("{address}:{port}"),

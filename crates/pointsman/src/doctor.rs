@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod probe;
+mod station;
 mod trial;
 mod twin;
 mod vip;
@@ -37,6 +38,9 @@ enum DoctorVerb {
     /// Look for faults that configuration alone can tell; nothing is sent and nothing is changed
     #[command(long_about = check::LONG_ABOUT)]
     Check(Box<check::CheckFlags>),
+    /// Watch and ask for a doctor elsewhere
+    #[command(hide = true)]
+    Station(station::StationFlags),
 }
 
 /// Exit code where 1 says that something was found.
@@ -47,6 +51,7 @@ pub(crate) fn run(flags: &DoctorFlags) -> ExitCode {
     let result = match (&flags.explain, &flags.verb) {
         (Some(code), _) => explain::run(code),
         (None, Some(DoctorVerb::Check(flags))) => check::run(flags),
+        (None, Some(DoctorVerb::Station(flags))) => station::run(flags),
         (None, Some(DoctorVerb::Vip(flags))) => vip::run(flags),
         // Help is shown before it comes to this.
         (None, None) => Ok(ExitCode::from(TROUBLE)),

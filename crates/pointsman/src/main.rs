@@ -7,6 +7,7 @@ mod cli;
 mod collect;
 mod config;
 mod doctor;
+mod far;
 mod ipvsadm;
 mod mark;
 mod names;

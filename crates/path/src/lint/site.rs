@@ -223,7 +223,22 @@ impl<'a> Site<'a> {
 
     /// The other end of a veth.
     pub(super) fn peer(&self, node: &Snapshot, link: &Link) -> Option<(&'a Snapshot, &'a Link)> {
-        (link.kind == "veth").then(|| self.other(node, link))?
+        let found = (link.kind == "veth").then(|| self.other(node, link));
+        found.flatten().or_else(|| self.told(node, link))
+    }
+
+    /// The other end of a cable that was told.
+    fn told(&self, node: &Snapshot, link: &Link) -> Option<(&'a Snapshot, &'a Link)> {
+        let is_this = |(name, port): &(String, String)| *name == node.node && *port == link.name;
+        let (there, port) = self.case.cables.iter().find_map(|[one, other]| {
+            match (is_this(one), is_this(other)) {
+                (true, _) => Some(other),
+                (_, true) => Some(one),
+                _ => None,
+            }
+        })?;
+        let there = self.nodes.iter().find(|node| node.node == *there)?;
+        Some((there, there.link(port)?))
     }
 
     /// The bridges that frames from one link to another cross, as far as they are in the bundle.
@@ -284,9 +299,8 @@ impl<'a> Site<'a> {
         let there = match other.namespace {
             Some(number) => {
                 let name = node.namespaces.get(&number)?;
-                self.nodes
-                    .iter()
-                    .find(|there| matches!(&there.origin, Origin::Netns(own) if own == name))?
+                let mut nodes = self.nodes.iter();
+                nodes.find(|there| is_beside(&node.origin, &there.origin, name))?
             }
             None => self.nodes.iter().find(|own| own.node == node.node)?,
         };
@@ -455,4 +469,15 @@ pub(super) fn has_policy(node: &Snapshot) -> bool {
             .routing_rules
             .iter()
             .any(|rule| ![0, 32766, 32767].contains(&rule.priority))
+}
+/// Whether a node is the namespace of this name on another one's machine.
+fn is_beside(of: &Origin, there: &Origin, name: &str) -> bool {
+    match (of, there) {
+        (Origin::Host(of), Origin::Host(there)) => {
+            let login = |host: &str| host.split('/').next().map(str::to_owned);
+            login(of) == login(there) && there.split_once('/').is_some_and(|(_, own)| own == name)
+        }
+        (Origin::Host(_), _) => false,
+        (_, there) => matches!(there, Origin::Netns(own) if own == name),
+    }
 }

@@ -12,7 +12,7 @@ use clap::Args;
 use pointsman_linux::netns::NetNs;
 use pointsman_path::question::{self, ANSWER_LIMIT, Answer, Outcome, PATIENCE, Question, Wish};
 use pointsman_path::reading::{self, About};
-use pointsman_path::remote;
+use pointsman_path::remote::{self, Place};
 use pointsman_path::snapshot::{self, Origin, Snapshot};
 
 use super::program;
@@ -29,8 +29,9 @@ pub(crate) struct NodeFlags {
     /// repeated
     #[arg(long, value_name = "NAME")]
     pub(crate) netns: Vec<String>,
-    /// A host that ssh reaches without a password; nothing is installed there. May be repeated
-    #[arg(long = "host", value_name = "USER@HOST")]
+    /// A host that ssh reaches without a password, or a network namespace of it; nothing is installed
+    /// there. May be repeated
+    #[arg(long = "host", value_name = "USER@HOST[/NETNS]")]
     pub(crate) hosts: Vec<String>,
     /// This host too, when namespaces or other hosts are named
     #[arg(long)]
@@ -113,6 +114,10 @@ impl NodeFlags {
         let ask: Box<Ask<'_>> = match node {
             Node::Host(host) => {
                 about.origin = Origin::Host(host.clone());
+                if let Some(netns) = Place::parse(host)?.netns {
+                    wish.is_namespace = true;
+                    about.node = Some(netns.to_owned());
+                }
                 Box::new(|questions| self.ask_host(host, questions))
             }
             Node::Here | Node::Netns(_) => {
@@ -138,14 +143,12 @@ impl NodeFlags {
         if questions.is_empty() {
             return Ok(Vec::new());
         }
-        let good = |byte: u8| byte.is_ascii_graphic();
-        if host.is_empty() || host.starts_with('-') || !host.bytes().all(good) {
-            bail!("{host:?} is no host: write it as for ssh, USER@HOST");
-        }
+        let place = Place::parse(host)?;
         let mark = mark().context("cannot read /dev/urandom")?;
         let mut command = Command::new(&self.ssh);
-        command.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", host]);
-        command.arg(if self.sudo { "sudo -n sh -s" } else { "sh -s" });
+        command.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--"]);
+        command.arg(place.login);
+        command.arg(shell(place, self.sudo));
         let script = remote::script(questions, &mark).into_bytes();
         let patience = Duration::from_secs(ROUND);
         let ended = program::run(command, Some(script), patience, snapshot::LIMIT)
@@ -171,6 +174,20 @@ impl NodeFlags {
             &ended.complaint,
         ))
     }
+}
+
+/// The command that runs a shell at a place, which reads its script from standard input.
+fn shell(place: Place<'_>, sudo: bool) -> String {
+    let sudo = if sudo { "sudo -n " } else { "" };
+    let Some(netns) = place.netns else {
+        return format!("{sudo}sh -s");
+    };
+    // The path of a plain user may lack the folder of `ip`.
+    let script = format!(
+        "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; exec {sudo}ip netns exec {} sh -s",
+        remote::quoted(netns)
+    );
+    format!("sh -c {}", remote::quoted(&script))
 }
 
 /// Asks programs of this host, in a network namespace if one is given.

@@ -169,6 +169,7 @@ fn case(flags: &CheckFlags, topology: Option<&Topology>) -> Case {
         client: flags.from.or(topology.and_then(|topology| topology.client)),
         method: flags.method.map(Method::model),
         roles,
+        cables: topology.into_iter().flat_map(Topology::cables).collect(),
     }
 }
 

@@ -9,6 +9,7 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::TcpMaxSeg;
 use pointsman_linux::netns::NetNs;
 use pointsman_path::diagnosis::Outcome;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -21,7 +22,7 @@ const REQUEST: usize = 1400;
 const LARGEST: usize = 9000;
 
 /// What is sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Probe {
     /// Where to.
     pub(super) service: SocketAddr,

@@ -19,16 +19,18 @@ use pointsman_path::diagnosis::{self, Observed};
 use pointsman_path::finding::Finding;
 use pointsman_path::ladder::{Hints, Ladder};
 use pointsman_path::lint::{self, Case};
+use pointsman_path::observation::Point;
 use pointsman_path::question::Wish;
 use pointsman_path::report::{self, Question, Report, Unobserved, Verdict};
 use pointsman_path::snapshot::{Origin, Snapshot};
-use pointsman_path::topology::{self, Role, Topology};
+use pointsman_path::topology::{self, Cable, Role, Topology};
 
 use super::check::{self, Method};
 use super::probe::Probe;
 use super::watch::Watch;
 use super::{harmless, trial};
 use crate::collect::{self, Node, NodeFlags};
+use crate::far::Ssh;
 
 /// Most namespaces that are asked when none is named.
 const NAMESPACES: usize = 64;
@@ -45,7 +47,9 @@ kinds). Fixes of bridge ports' filters are tried in a kernel twin of the host fi
 outside of that, and nothing is left.
 
 Without --netns, --host, --here, --topology and --bundle: this host, and the namespaces that are \
-connected with the service. Probes go from the node that has the client's address.
+connected with the service. Probes go from the node that has the client's address. At hosts that ssh \
+reaches, a copy of this program watches and asks, from a temporary folder that goes afterwards; what \
+nobody can see there, as which port is whose cable's end, --topology can tell.
 
 Exit codes: 0 it answers, 1 a fault, 2 nobody can tell.
 
@@ -132,6 +136,7 @@ fn case(flags: &VipFlags, topology: Option<&Topology>, service: SocketAddr) -> C
             .or_else(|| topology.and_then(|topology| topology.client)),
         method: flags.method.map(Method::model),
         roles,
+        cables: topology.into_iter().flat_map(Topology::cables).collect(),
     }
 }
 
@@ -250,7 +255,24 @@ fn live(
         ends: ends.clone(),
         clients: Vec::new(),
     };
-    let watch = Watch::begin(&before, &wanted, vip, &mut unobserved);
+    let ssh = Ssh {
+        program: flags.nodes.ssh.as_os_str(),
+        sudo: flags.nodes.sudo,
+    };
+    let mut watch = Watch::begin(&before, &wanted, vip, Some(ssh), &mut unobserved);
+    let asker = asker.filter(|asker| {
+        let Origin::Host(host) = &asker.origin else {
+            return true;
+        };
+        let can_ask = watch.station(&asker.node).is_some();
+        if !can_ask {
+            unobserved.push(Unobserved {
+                what: "answers to probes".to_owned(),
+                because: format!("the client is {host}, where no copy of this program runs"),
+            });
+        }
+        can_ask
+    });
     let number = flags.probes;
     let outcomes = match asker.filter(|_| !flags.no_probe) {
         Some(asker) => {
@@ -266,14 +288,18 @@ fn live(
             if !flags.json && std::io::stderr().is_terminal() {
                 eprintln!("sending {}", report.sent);
             }
-            probe.send(netns(asker)?.as_ref())?
+            match watch.station(&asker.node) {
+                Some(station) => station.probe(&probe)?,
+                None => probe.send(netns(asker)?.as_ref())?,
+            }
         }
         None => {
             std::thread::sleep(Duration::from_secs(number.unwrap_or(3).into()));
             Vec::new()
         }
     };
-    let (recording, drops) = watch.end()?;
+    let (mut recording, drops) = watch.end(&mut unobserved)?;
+    plug(&mut recording.points, &case.cables);
     let (after, _) = read_again(flags, &before, &wish);
     let servers = ends.iter().map(|(address, _)| *address);
     let hints = Hints {
@@ -408,12 +434,7 @@ fn asker<'a>(
         nodes.find(|node| node.owner_of(client).is_some())
     };
     let because = match (told.or_else(|| has_address(case.client?)), case.client) {
-        (Some(node), _) => match &node.origin {
-            Origin::Here | Origin::Netns(_) => return Some(node),
-            Origin::Host(host) => {
-                format!("the client is {host}, and probes are sent on this machine only")
-            }
-        },
+        (Some(node), _) => return Some(node),
         (None, Some(client)) => format!("no node that was read has the client's address {client}"),
         (None, None) => "nobody said who the client is: --from ADDR".to_owned(),
     };
@@ -422,6 +443,19 @@ fn asker<'a>(
         because,
     });
     None
+}
+
+/// Cables that were told, where the points themselves tell none.
+fn plug(points: &mut [Point], cables: &[Cable]) {
+    for point in points.iter_mut().filter(|point| point.peer.is_none()) {
+        let own = (point.node.clone(), point.device.clone());
+        point.peer = cables.iter().find_map(|[one, other]| {
+            if *one == own {
+                return Some(other.clone());
+            }
+            (*other == own).then(|| one.clone())
+        });
+    }
 }
 
 fn netns(node: &Snapshot) -> Result<Option<NetNs>> {

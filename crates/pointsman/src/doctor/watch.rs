@@ -16,10 +16,12 @@ use pointsman_path::capture_filter::Wanted;
 use pointsman_path::diagnosis::KernelDrop;
 use pointsman_path::observation::{Point, Recording};
 use pointsman_path::report::Unobserved;
-use pointsman_path::snapshot::Origin;
+use pointsman_path::snapshot::{Origin, Snapshot};
 
+use super::station::Station;
 use crate::capture::observation;
 use crate::capture::points::{self, Place};
+use crate::far::Ssh;
 
 /// How often the end is looked for.
 const LOOK: Duration = Duration::from_millis(20);
@@ -30,21 +32,38 @@ const FRAMES: usize = 200_000;
 /// Bytes of unread frames of each interface.
 const BUFFER: usize = 2 << 20;
 
-/// A watch over all local nodes of a bundle.
+/// A watch over all nodes of a bundle.
 pub(super) struct Watch {
     captures: Option<(Arc<AtomicBool>, JoinHandle<Result<Recording>>)>,
     drops: Option<Drops>,
     owners: HashMap<u32, String>,
+    stations: Vec<Station>,
 }
 
 impl Watch {
     /// Begins to watch what is about an address; what can't be watched is told.
+    ///
+    /// Hosts are watched by stations, if it is told how to reach them.
     pub(super) fn begin(
         bundle: &Bundle,
         wanted: &Wanted,
         address: IpAddr,
+        ssh: Option<Ssh<'_>>,
         unobserved: &mut Vec<Unobserved>,
     ) -> Self {
+        // First, for they take longest to begin.
+        let stations = ssh.map_or_else(Vec::new, |ssh| {
+            Station::send(bundle, wanted, address, ssh, unobserved)
+        });
+        let is_near = |node: &Snapshot| !matches!(node.origin, Origin::Host(_));
+        if !bundle.nodes.iter().any(is_near) {
+            return Self {
+                captures: None,
+                drops: None,
+                owners: HashMap::new(),
+                stations,
+            };
+        }
         let mut missing = |what: &str, error: anyhow::Error| {
             unobserved.push(Unobserved {
                 what: what.to_owned(),
@@ -57,26 +76,27 @@ impl Watch {
         let captures = capture(bundle, wanted)
             .map_err(|error| missing("frames", error))
             .ok();
-        for node in &bundle.nodes {
-            if let Origin::Host(host) = &node.origin {
-                let what = format!("frames and drops at {}", node.node);
-                let why = format!(
-                    "probes are watched on this machine only; `pointsman capture --host {host}`"
-                );
-                missing(&what, anyhow::anyhow!(why));
-            }
-        }
         Self {
             captures,
             drops,
             owners: owners(bundle),
+            stations,
         }
     }
 
+    /// The station at a node.
+    pub(super) fn station(&mut self, node: &str) -> Option<&mut Station> {
+        let mut stations = self.stations.iter_mut();
+        stations.find(|station| station.node() == node)
+    }
+
     /// Ends it: what was seen.
-    pub(super) fn end(mut self) -> Result<(Recording, Vec<KernelDrop>)> {
+    pub(super) fn end(
+        mut self,
+        unobserved: &mut Vec<Unobserved>,
+    ) -> Result<(Recording, Vec<KernelDrop>)> {
         thread::sleep(SETTLE);
-        let recording = match self.captures.take() {
+        let mut recording = match self.captures.take() {
             Some((stop, thread)) => {
                 stop.store(true, Ordering::Relaxed);
                 thread
@@ -95,6 +115,32 @@ impl Watch {
                 protocol: drop.protocol,
                 packet: drop.packet,
             });
+        }
+        // All end at once, so that none sees much more than the others.
+        let ends: Vec<_> = thread::scope(|scope| {
+            let stations = self.stations.drain(..);
+            let threads: Vec<_> = stations
+                .map(|station| {
+                    let node = station.node().to_owned();
+                    (node, scope.spawn(|| station.end()))
+                })
+                .collect();
+            let threads = threads.into_iter();
+            threads
+                .filter_map(|(node, thread)| Some((node, thread.join().ok()?)))
+                .collect()
+        });
+        for (node, end) in ends {
+            match end {
+                Ok((more, drops)) => {
+                    recording.append(more);
+                    found.extend(drops);
+                }
+                Err(error) => unobserved.push(Unobserved {
+                    what: format!("frames and drops at {node}"),
+                    because: format!("{error:#}"),
+                }),
+            }
         }
         Ok((recording, found))
     }
