@@ -50,8 +50,7 @@ pub fn read(about: &About, answers: &[Answer]) -> Snapshot {
             } => {
                 // grep ends with 2 when one of its files could not be read, pgrep with 1 for none.
                 if *code != 0 && output.is_empty() && !answer.subject.may_be_missing() {
-                    let said = complaint.trim();
-                    Some(format!("ended with {code}: {said}"))
+                    Some(refusal(*code, complaint))
                 } else {
                     let text = String::from_utf8_lossy(output);
                     take(&mut snapshot, answer, &text).err()
@@ -306,6 +305,23 @@ fn counters(text: &str) -> BTreeMap<String, u64> {
     counters
 }
 
+/// Why a program told nothing, on one line.
+fn refusal(code: i32, complaint: &str) -> String {
+    const RIGHTS: [&str; 4] = [
+        "must be root",
+        "Operation not permitted",
+        "Permission denied",
+        "CAP_NET_ADMIN",
+    ];
+    // Each program says it with other words.
+    if RIGHTS.iter().any(|words| complaint.contains(words)) {
+        return "that needs root".to_owned();
+    }
+    let lines = complaint.lines().map(str::trim);
+    let said: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    format!("ended with {code}: {}", said.join("; "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,6 +365,10 @@ mod tests {
             .map(|gap| (gap.part, gap.because.as_str()))
             .collect();
         assert_eq!(because[0], (Part::Routes, "ended with 1: no such thing"));
+        assert_eq!(refusal(2, "a\n\n b\n"), "ended with 2: a; b");
+        let nft =
+            "Operation not permitted (you must be root)\nnetlink: Error: initialization failed\n";
+        assert_eq!(refusal(1, nft), "that needs root");
         assert_eq!(because[1].0, Part::Neighbours);
         assert_eq!(because[2], (Part::Offloads, "there is no program ethtool"));
     }

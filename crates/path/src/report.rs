@@ -207,13 +207,25 @@ impl Report {
         }
         if !self.not_observed.is_empty() {
             text += "\nNot seen\n";
-            for gap in &self.not_observed {
-                let _ = writeln!(text, "  {}, because {}", gap.what, gap.because);
+            for (because, what) in by_reason(&self.not_observed) {
+                let _ = writeln!(text, "  {}, because {because}", what.join(", "));
             }
         }
         text += "\nChanges made by doctor: none left\n";
         text
     }
+}
+
+/// What could not be seen, under each reason, in order.
+pub(crate) fn by_reason(gaps: &[Unobserved]) -> Vec<(&str, Vec<&str>)> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for gap in gaps {
+        match reasons.iter_mut().find(|(known, _)| *known == gap.because) {
+            Some((_, what)) => what.push(&gap.what),
+            None => reasons.push((&gap.because, vec![&gap.what])),
+        }
+    }
+    reasons
 }
 
 /// Whether a fault harms clients though probes were answered: it was seen twice, and does not stop every
