@@ -512,6 +512,29 @@ fn a_kept_fault_is_broken_cured_by_hand_and_taken_down() {
     is_gone(&tag);
 }
 
+#[test]
+fn a_halted_server_stays_halted_in_a_kept_fault() {
+    if skipped() {
+        return;
+    }
+    let tag = format!("k{}h", std::process::id());
+    let down = DownOnDrop(&tag);
+    call(&["fault", "RS_BACKLOG", "--keep", "--tag", &tag]);
+    let names = tag::namespaces_of(&tag).unwrap();
+    let server = names.iter().find(|name| name.ends_with("-rs1")).unwrap();
+    let output = Command::new("ip")
+        .args(["netns", "pids", server])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let processes: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(processes.len(), 1, "{text}");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", processes[0])).unwrap();
+    assert!(status.contains("State:\tT (stopped)"), "{status}");
+    drop(down);
+    is_gone(&tag);
+}
+
 /// Takes a lab down that a test leaves behind by failing.
 struct DownOnDrop<'a>(&'a str);
 

@@ -302,8 +302,12 @@ impl FaultLab {
         if self.silent {
             command.stderr(Stdio::null());
         }
-        // In a process group of its own, so that Ctrl-C reaches the lab first, which ends it.
-        command.process_group(0);
+        // In a session of its own, so that Ctrl-C reaches the lab first, which ends it. A process group
+        // of this session would lose its halted processes to SIGHUP when a kept lab's parent ends.
+        // SAFETY: between fork and exec this makes one system call and allocates nothing.
+        unsafe {
+            command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?));
+        }
         let process = Process::start(&self.namespace(node), command, "ready ")?;
         self.processes.insert(key, process);
         Ok(())
