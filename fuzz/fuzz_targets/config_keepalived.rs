@@ -2,27 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pointsman_config::keepalived::{Environment, configure};
-
-/// A host without files and variables.
-struct Nothing;
-
-impl Environment for Nothing {
-    fn include(&mut self, _: &str, _: &str) -> Result<Vec<(String, String)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn variable(&mut self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn random(&mut self, least: u64, _: u64) -> u64 {
-        least
-    }
-}
+use pointsman_config::keepalived::{Alone, configure};
 
 fuzz_target!(|text: &str| {
-    let (configuration, _, diagnostics) = configure("f", text, "west", &mut Nothing);
+    let (configuration, _, diagnostics) = configure("f", text, "west", &mut Alone);
     for diagnostic in &diagnostics {
         assert!(diagnostic.line > 0 && diagnostic.column > 0);
     }

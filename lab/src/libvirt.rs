@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use pointsman_filter::nwfilter::Backend;
 use pointsman_linux::netns::NetNs;
 use tempfile::TempDir;
 
@@ -174,6 +175,27 @@ impl Libvirt {
             let _ = child.wait();
         });
         ready
+    }
+
+    /// The installation for tests with a guest's port in its namespace, and the backend that it has; none,
+    /// and said so, where tests can't have it.
+    pub fn with_port(port: &str) -> Result<Option<(Self, Backend)>> {
+        let Some(installation) = Installation::for_tests() else {
+            println!("skipped: needs libvirt's packages; `cargo xtask setup` gets them");
+            return Ok(None);
+        };
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: needs root");
+            return Ok(None);
+        }
+        let backend = match installation.backend.as_deref() {
+            Some("nftables") => Backend::Nftables,
+            _ => Backend::Ebiptables,
+        };
+        let libvirt = Self::start(&installation)?;
+        let veth = ["link", "add", port, "type", "veth", "peer", "name", "guest"];
+        namespace::run_in(libvirt.namespace(), || namespace::ip(&veth, None))??;
+        Ok(Some((libvirt, backend)))
     }
 
     /// The name of its network namespace.

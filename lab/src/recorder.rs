@@ -200,7 +200,7 @@ fn record(points: Vec<Point>, captures: Vec<Capture>, stop: &AtomicBool) -> Resu
 }
 
 /// A captured frame as an observation.
-fn observation(point: usize, frame: Frame) -> Observation {
+pub fn observation(point: usize, frame: Frame) -> Observation {
     Observation {
         point,
         way: match frame.direction {

@@ -6,8 +6,7 @@ use pointsman_filter::model::Ruleset;
 use pointsman_filter::nwfilter::{Backend, Library, compile, read_bindings};
 use pointsman_filter::route::{Direction, Host, Port};
 use pointsman_filter::{ebtables, iptables, nft, same};
-use pointsman_lab::libvirt::{Installation, Libvirt};
-use pointsman_lab::namespace;
+use pointsman_lab::libvirt::Libvirt;
 
 #[path = "support/filters.rs"]
 mod filters;
@@ -25,27 +24,9 @@ const FRAMES: u64 = 60;
 
 #[test]
 fn generated_filters_become_the_rules_that_libvirt_installs() {
-    let Some(installation) = Installation::for_tests() else {
-        println!("skipped: needs libvirt's packages; `cargo xtask setup` gets them");
+    let Some((libvirt, backend)) = Libvirt::with_port(PORT).unwrap() else {
         return;
     };
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs root");
-        return;
-    }
-    let backend = match installation.backend.as_deref() {
-        Some("nftables") => Backend::Nftables,
-        _ => Backend::Ebiptables,
-    };
-    let libvirt = Libvirt::start(&installation).unwrap();
-    namespace::run_in(libvirt.namespace(), || {
-        namespace::ip(
-            &["link", "add", PORT, "type", "veth", "peer", "name", "guest"],
-            None,
-        )
-    })
-    .unwrap()
-    .unwrap();
     let mut failures = Vec::new();
     let (mut installed, mut refused) = (0, 0);
     for seed in seeds() {

@@ -9,7 +9,7 @@ use pointsman_filter::model::Ruleset;
 use pointsman_filter::nwfilter::{Backend, Library, read_bindings};
 use pointsman_filter::route::{Host, Port};
 use pointsman_filter::{ebtables, iptables, nft};
-use pointsman_lab::libvirt::{Installation, Libvirt};
+use pointsman_lab::libvirt::Libvirt;
 use pointsman_lab::namespace;
 
 const PORT: &str = "vnet7";
@@ -28,27 +28,9 @@ const BASE: &str = "<filter name='own-base'><filterref filter='no-mac-spoofing'/
 
 #[test]
 fn libvirt_makes_each_change_and_takes_it_back() {
-    let Some(installation) = Installation::for_tests() else {
-        println!("skipped: needs libvirt's packages; `cargo xtask setup` gets them");
+    let Some((libvirt, backend)) = Libvirt::with_port(PORT).unwrap() else {
         return;
     };
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs root");
-        return;
-    }
-    let backend = match installation.backend.as_deref() {
-        Some("nftables") => Backend::Nftables,
-        _ => Backend::Ebiptables,
-    };
-    let libvirt = Libvirt::start(&installation).unwrap();
-    namespace::run_in(libvirt.namespace(), || {
-        namespace::ip(
-            &["link", "add", PORT, "type", "veth", "peer", "name", "guest"],
-            None,
-        )
-    })
-    .unwrap()
-    .unwrap();
     for filter in [BASE, INSTANCE] {
         libvirt.define(filter).unwrap();
     }

@@ -29,5 +29,5 @@ pub use derivation::Derived;
 pub use diagnostic::{Diagnostic, Severity};
 pub use difference::{Act, Change};
 pub use document::{Document, Place, Statement, Word};
-pub use expansion::{Environment, read};
+pub use expansion::{Alone, Environment, read};
 pub use model::Configuration;

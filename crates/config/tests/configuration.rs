@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsman_config::keepalived::model::{Check, Members, Target};
 use pointsman_config::keepalived::{
-    Act, Change, Configuration, Diagnostic, Environment, Severity, build, configure, keywords,
+    Act, Alone, Change, Configuration, Diagnostic, Severity, build, configure, keywords,
 };
 use pointsman_director::model::{
     ForwardingMethod, Protocol, ServiceId, TunnelChecksum, TunnelType,
@@ -13,24 +13,8 @@ use pointsman_ha::health::ServiceHealth;
 use pointsman_ha::vrrp::Peers;
 use proptest::prelude::*;
 
-struct Nothing;
-
-impl Environment for Nothing {
-    fn include(&mut self, _: &str, _: &str) -> Result<Vec<(String, String)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn variable(&mut self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn random(&mut self, least: u64, _: u64) -> u64 {
-        least
-    }
-}
-
 fn read(text: &str) -> (Configuration, Vec<Diagnostic>) {
-    let (configuration, _, diagnostics) = configure("k.conf", text, "west", &mut Nothing);
+    let (configuration, _, diagnostics) = configure("k.conf", text, "west", &mut Alone);
     (configuration, diagnostics)
 }
 

@@ -16,7 +16,7 @@ use keepalived::Keepalived;
 use lines::{Said, said_by_keepalived, said_here};
 use pointsman_config::keepalived::keywords::{self, Arguments, Block};
 use pointsman_config::keepalived::model::Check;
-use pointsman_config::keepalived::{Configuration, Diagnostic, Environment, Severity, configure};
+use pointsman_config::keepalived::{Alone, Configuration, Diagnostic, Severity, configure};
 
 /// The beginning of a real server.
 macro_rules! server {
@@ -34,24 +34,8 @@ macro_rules! checker {
 
 const SAMPLES: &str = "/usr/share/doc/keepalived/samples";
 
-struct Nothing;
-
-impl Environment for Nothing {
-    fn include(&mut self, _: &str, _: &str) -> Result<Vec<(String, String)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn variable(&mut self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn random(&mut self, least: u64, _: u64) -> u64 {
-        least
-    }
-}
-
 fn read(text: &str) -> (Configuration, Vec<Diagnostic>) {
-    let (configuration, _, diagnostics) = configure("k", text, "west", &mut Nothing);
+    let (configuration, _, diagnostics) = configure("k", text, "west", &mut Alone);
     (configuration, diagnostics)
 }
 

@@ -22,12 +22,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pointsman_config::ipvsadm::{Numeric, endpoint};
 use pointsman_daemon::client::Client;
 use pointsman_director::model::ServiceId;
+use pointsman_lab::recorder::observation;
 use pointsman_linux::netns::NetNs;
-use pointsman_linux::packet::{Captures, Direction, Frame, Options};
+use pointsman_linux::packet::{Captures, Options};
 use pointsman_path::capture_file::{self, Item, RecordingReader, RecordingWriter};
 use pointsman_path::capture_filter::Wanted;
 use pointsman_path::ladder::{Conversation, Hints, Ladder, Style};
-use pointsman_path::observation::{Observation, Point, Recording, Way};
+use pointsman_path::observation::{Observation, Point, Recording};
 use pointsman_path::remote;
 use pointsman_wire::{Line, text::PacketLine};
 
@@ -698,23 +699,6 @@ fn stream(
         writer.lost(point, now, lost)?;
     }
     Ok(writer.flush()?)
-}
-
-pub(crate) fn observation(point: usize, frame: Frame) -> Observation {
-    Observation {
-        point,
-        way: match frame.direction {
-            Direction::In => Way::In,
-            Direction::Out => Way::Out,
-            Direction::OtherHost => Way::OtherHost,
-        },
-        at_ns: frame.timestamp_ns,
-        bytes: frame.bytes,
-        length: frame.length,
-        checksum_pending: frame.checksum_pending,
-        gso: frame.gso,
-        note: None,
-    }
 }
 
 /// Shows one frame.

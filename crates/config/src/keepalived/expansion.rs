@@ -20,6 +20,24 @@ pub trait Environment {
     fn random(&mut self, least: u64, most: u64) -> u64;
 }
 
+/// An environment without files and variables, where all chance is the least.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alone;
+
+impl Environment for Alone {
+    fn include(&mut self, _: &str, _: &str) -> Result<Vec<(String, String)>, String> {
+        Ok(Vec::new())
+    }
+
+    fn variable(&mut self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn random(&mut self, least: u64, _: u64) -> u64 {
+        least
+    }
+}
+
 /// Files within files, and parameters within parameters, to this depth.
 const DEPTH: u32 = 32;
 /// Characters read in all, again each time that a parameter is filled in: more is a mistake.
@@ -364,30 +382,14 @@ fn text(line: &[(char, u32)]) -> String {
 mod tests {
     use super::*;
 
-    struct Nothing;
-
-    impl Environment for Nothing {
-        fn include(&mut self, _: &str, _: &str) -> Result<Vec<(String, String)>, String> {
-            Ok(Vec::new())
-        }
-
-        fn variable(&mut self, _: &str) -> Option<String> {
-            None
-        }
-
-        fn random(&mut self, least: u64, _: u64) -> u64 {
-            least
-        }
-    }
-
     #[test]
     fn what_grows_beyond_all_measure_is_cut() {
         let text = "~SEQ(A,1,100000) ~SEQ(B,1,100000) x\nafter\n";
-        let (document, diagnostics) = read_within(100_000, "k", text, "west", &mut Nothing);
+        let (document, diagnostics) = read_within(100_000, "k", text, "west", &mut Alone);
         assert_eq!(diagnostics.len(), 1);
         assert!(diagnostics[0].text.contains("the rest is ignored"));
         assert!(document.statements.len() < 10_000);
-        let (document, diagnostics) = read_within(100_000, "k", "x\ny\n", "west", &mut Nothing);
+        let (document, diagnostics) = read_within(100_000, "k", "x\ny\n", "west", &mut Alone);
         assert_eq!((document.statements.len(), diagnostics.len()), (2, 0));
     }
 }

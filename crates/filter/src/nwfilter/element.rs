@@ -108,6 +108,21 @@ const STP: &[Attribute] = &[
     ("forward-delay-hi", SHORT),
 ];
 
+/// Fields of a spanning tree's frame behind its Ethernet header: offset and length in bits, the
+/// attributes of the lowest value and of the highest, or of an address and its mask.
+pub(super) const STP_RANGES: [(u32, u32, &str, &str); 10] = [
+    (64, 16, "root-priority", "root-priority-hi"),
+    (80, 48, "root-address", "root-address-mask"),
+    (128, 32, "root-cost", "root-cost-hi"),
+    (160, 16, "sender-priority", "sender-priority-hi"),
+    (176, 48, "sender-address", "sender-address-mask"),
+    (224, 16, "port", "port-hi"),
+    (240, 16, "age", "age-hi"),
+    (256, 16, "max-age", "max-age-hi"),
+    (272, 16, "hello-time", "hello-time-hi"),
+    (288, 16, "forward-delay", "forward-delay-hi"),
+];
+
 const ARP: &[Attribute] = &[
     ("hwtype", SHORT),
     ("protocoltype", SHORT),

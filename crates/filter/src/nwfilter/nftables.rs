@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::document::{Act, Sense};
 use super::ebiptables::network;
-use super::element::Kind;
+use super::element::{Kind, STP_RANGES};
 use super::instance::{Instance, Learning};
 use crate::address;
 use crate::diagnostic::Diagnostic;
@@ -671,18 +671,7 @@ impl Tests<'_> {
                 self.list.push(test);
             }
         }
-        for (offset, bits, low, high) in [
-            (64, 16, "root-priority", "root-priority-hi"),
-            (80, 48, "root-address", "root-address-mask"),
-            (128, 32, "root-cost", "root-cost-hi"),
-            (160, 16, "sender-priority", "sender-priority-hi"),
-            (176, 48, "sender-address", "sender-address-mask"),
-            (224, 16, "port", "port-hi"),
-            (240, 16, "age", "age-hi"),
-            (256, 16, "max-age", "max-age-hi"),
-            (272, 16, "hello-time", "hello-time-hi"),
-            (288, 16, "forward-delay", "forward-delay-hi"),
-        ] {
+        for (offset, bits, low, high) in STP_RANGES {
             let Some(text) = one.get(low) else { continue };
             let left = payload(offset, bits);
             let negated = one.is_negated(low);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pointsman_datapath::drops::Drops;
+use pointsman_lab::recorder::observation;
 use pointsman_linux::netns::NetNs;
 use pointsman_linux::packet::{Captures, Options};
 use pointsman_path::bundle::Bundle;
@@ -19,7 +20,6 @@ use pointsman_path::report::Unobserved;
 use pointsman_path::snapshot::{Origin, Snapshot};
 
 use super::station::Station;
-use crate::capture::observation;
 use crate::capture::points::{self, Place};
 use crate::far::Ssh;
 

@@ -6,7 +6,7 @@ use super::tests::Tests;
 use super::{SAME, compare, payload};
 use crate::address;
 use crate::diagnostic::Diagnostic;
-use crate::nwfilter::element::Kind;
+use crate::nwfilter::element::{Kind, STP_RANGES};
 use crate::nwfilter::instance::Instance;
 
 /// The bridge group address, where spanning-tree frames go.
@@ -133,18 +133,7 @@ impl Tests<'_> {
         self.compare_number(raw(48, 8), "type", 0xff)?;
         self.compare_number(raw(56, 8), "flags", 0xff)?;
         let start = self.list.len();
-        for (offset, bits, low, high) in [
-            (64, 16, "root-priority", "root-priority-hi"),
-            (80, 48, "root-address", "root-address-mask"),
-            (128, 32, "root-cost", "root-cost-hi"),
-            (160, 16, "sender-priority", "sender-priority-hi"),
-            (176, 48, "sender-address", "sender-address-mask"),
-            (224, 16, "port", "port-hi"),
-            (240, 16, "age", "age-hi"),
-            (256, 16, "max-age", "max-age-hi"),
-            (272, 16, "hello-time", "hello-time-hi"),
-            (288, 16, "forward-delay", "forward-delay-hi"),
-        ] {
+        for (offset, bits, low, high) in STP_RANGES {
             if bits != 48 {
                 self.compare_range(raw(offset, bits), low, high, (1 << bits) - 1)?;
             } else if let Some(value) = self.mac(low)? {
