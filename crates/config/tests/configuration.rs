@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pointsman_config::keepalived::model::{Check, Members, Target};
+use pointsman_config::keepalived::model::{Check, Members, ServiceKey, Target};
 use pointsman_config::keepalived::{
     Act, Alone, Change, Configuration, Diagnostic, Severity, build, configure, keywords,
 };
@@ -413,7 +413,7 @@ fn the_machines_of_availability_are_told_what_the_file_says() {
         (0..=9, 255, true)
     );
     assert_eq!(w.peers, Peers::Multicast("224.0.0.18".parse().unwrap()));
-    assert_eq!(configuration.router_groups()[0].name(), "G");
+    assert_eq!(configuration.sync_groups[0].name, "G");
 }
 
 #[test]
@@ -441,7 +441,11 @@ fn a_reload_changes_what_differs_and_nothing_else() {
     let old = clean(&base);
     let changes = |text: &str| old.changes_to(&read(text).0);
     assert_eq!(changes(&("\n# moved\n".to_owned() + &base)), []);
-    let target = Target::Address("10.0.0.1".parse().unwrap(), 80);
+    let target = old.services[0].key();
+    let udp = ServiceKey {
+        protocol: Protocol::Udp,
+        ..target.clone()
+    };
     let server = "10.0.0.2".parse().unwrap();
     for (text, expected) in [
         (
@@ -461,7 +465,7 @@ fn a_reload_changes_what_differs_and_nothing_else() {
             base.replace("protocol TCP", "protocol UDP"),
             vec![
                 Change::Service(Act::Remove, target.clone()),
-                Change::Service(Act::Add, target.clone()),
+                Change::Service(Act::Add, udp),
             ],
         ),
         (

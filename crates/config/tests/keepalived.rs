@@ -303,9 +303,9 @@ fn includes_forgive_as_much_as_they_say() {
     for (keyword, secret, missing) in [
         ("include", Warning, Warning),
         ("includer", Error, Warning),
-        ("includem", Warning, Error),
-        ("includew", Warning, Error),
-        ("includeb", Warning, Error),
+        ("includem", Error, Error),
+        ("includew", Error, Error),
+        ("includeb", Error, Warning),
         ("includea", Error, Error),
     ] {
         let (_, diagnostics) = parse(&format!("{keyword} secret\n  {keyword} missing\n"));
@@ -318,6 +318,28 @@ fn includes_forgive_as_much_as_they_say() {
         assert_eq!((diagnostics[1].line, diagnostics[1].column), (2, 3));
         assert_eq!(diagnostics[1].text, "no file matches `missing`");
     }
+}
+
+#[test]
+fn include_check_says_what_is_not_forgiven() {
+    use Severity::{Error, Warning};
+    for (options, severities) in [
+        ("", [Error; 4]),
+        ("readable", [Error, Warning, Warning, Warning]),
+        ("match", [Error, Error, Warning, Warning]),
+        ("wildcard_match", [Error, Error, Error, Warning]),
+        ("brace_match readable", [Error, Warning, Warning, Error]),
+    ] {
+        let text = format!(
+            "global_defs {{\n include_check {options}\n}}\ninclude secret\ninclude missing\n\
+             include missing.*\ninclude {{missing,}}\n"
+        );
+        let said: Vec<_> = parse(&text).1.iter().map(|d| d.severity).collect();
+        assert_eq!(said, severities, "{options}");
+    }
+    let (_, said) = parse("include_check nosuch\ninclude secret\n");
+    assert_eq!(said[0].column, 15, "{said:?}");
+    assert_eq!(said[1].severity, Warning, "{said:?}");
 }
 
 #[test]

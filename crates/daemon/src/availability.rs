@@ -4,8 +4,13 @@
 //! machines at work. A reload runs the difference: what means the same goes on as it is.
 
 mod command;
+mod hand;
+mod memory;
+mod preparation;
+mod reload;
 mod routers;
 mod services;
+mod trackers;
 mod work;
 
 use std::fmt;
@@ -16,12 +21,15 @@ use anyhow::{Result, bail};
 use pointsman_config::keepalived::Configuration;
 
 use crate::child::Script;
+use crate::fifo::Fifo;
 use crate::vrrp::VrrpConfig;
 use crate::vrrp::hooks::HooksConfig;
 use crate::vrrp::track::{FileTracker, ScriptTracker};
 
+pub use memory::release;
+pub use reload::Reloaded;
 pub use services::{Placed, PlannedService, ServiceScripts};
-pub use work::{Availability, Reloaded, release};
+pub use work::Availability;
 
 /// Where the configuration comes from, at the start and at each reload.
 #[derive(Clone)]
@@ -43,6 +51,8 @@ impl fmt::Debug for Source {
 /// A configuration as the machines want it.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// What it was made of.
+    pub configuration: Configuration,
     /// The virtual routers and their groups.
     pub vrrp: VrrpConfig,
     /// Whom they tell.
@@ -54,7 +64,9 @@ pub struct Plan {
     /// The virtual services.
     pub services: Vec<PlannedService>,
     /// FIFOs that are told of services.
-    pub service_fifos: Vec<crate::vrrp::hooks::Fifo>,
+    pub service_fifos: Vec<Fifo>,
+    /// True when FIFOs are told at each reload what virtual routers are.
+    pub tell_states: bool,
     /// Seconds of established TCP, TCP after FIN, and UDP; 0 leaves them.
     pub timeouts: [u32; 3],
     /// True when services that are there already are removed first.
@@ -71,6 +83,7 @@ impl Plan {
         let mut faults = Vec::new();
         let commands = command::Commands::new(&configuration.global, &mut faults);
         let plan = Self {
+            configuration: configuration.clone(),
             vrrp: routers::vrrp(configuration, &mut faults),
             hooks: routers::hooks(configuration, &commands, &mut faults),
             scripts: routers::scripts(configuration, &commands, &mut faults),
@@ -80,6 +93,7 @@ impl Plan {
                 .into_iter()
                 .filter_map(|fifo| commands.fifo(fifo, &mut faults))
                 .collect(),
+            tell_states: configuration.global.fifo_on_reload,
             timeouts: configuration.global.timeouts.map(Option::unwrap_or_default),
             flush: configuration.global.flush,
             startup: commands.timed(configuration.global.startup.as_ref(), &mut faults),
@@ -89,5 +103,10 @@ impl Plan {
             bail!("{}", faults.join("\n"));
         }
         Ok(plan)
+    }
+
+    /// All FIFOs, some perhaps twice.
+    fn fifos(&self) -> impl Iterator<Item = &Fifo> {
+        self.hooks.fifos.iter().chain(&self.service_fifos)
     }
 }

@@ -14,7 +14,10 @@ use std::{
 use pointsman_director::{
     Reason,
     control::{Director, HopRequest, MirrorError, address_words, sum},
-    model::{Change, ControlError, MarkRuleView, ServerView, ServiceView, TimeoutsView},
+    model::{
+        Change, ControlError, MarkRuleView, RealServer, ServerView, ServiceId, ServiceView,
+        TimeoutsView, VirtualService,
+    },
     record::{ServerCounts, ServerRecord, Settings, server_flag, settings_flag},
     setting::{Setting, SettingError},
     tcp::state,
@@ -203,6 +206,15 @@ impl<P: Plane> Balancer<P> {
             });
         }
         Ok(views)
+    }
+
+    /// A service as configured, and its real servers.
+    pub fn service(&self, id: ServiceId) -> Option<(VirtualService, Vec<RealServer>)> {
+        let state = self.state();
+        let mut services = state.director.services();
+        let service = services.find(|service| service.config().id == id)?;
+        let servers = service.servers().map(|server| server.config().clone());
+        Some((service.config().clone(), servers.collect()))
     }
 
     /// One step of every rate, [`pointsman_director::estimate::PERIOD`] after the last; all begin

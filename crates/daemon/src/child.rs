@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a program has that was told to end, before it is killed.
@@ -46,6 +47,10 @@ impl Script {
         command
             .args(arguments)
             .args(more)
+            // What the service manager hears comes from the daemon itself.
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .env_remove("WATCHDOG_PID")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -74,6 +79,28 @@ impl Script {
         }
     }
 
+    /// Begins to run it, until what is returned is dropped.
+    pub fn keep(&self, more: &[String]) -> io::Result<Kept> {
+        let mut child = self.begin(more)?;
+        let group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
+        let words = self.words.join(" ");
+        let (gone, dropped) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = child.wait() => {
+                    // What it left running was meant to.
+                    std::mem::forget(group);
+                    match ended {
+                        Ok(status) => tracing::warn!(script = %words, "ended with {status}"),
+                        Err(error) => tracing::warn!(script = %words, %error, "can't wait for it"),
+                    }
+                }
+                _ = dropped => end(child, group).await,
+            }
+        });
+        Ok(Kept { _gone: gone })
+    }
+
     /// Runs it to its end, for `limit` at most.
     pub async fn run(&self, limit: Duration) -> Outcome {
         let mut child = match self.begin(&[]) {
@@ -81,7 +108,8 @@ impl Script {
             Err(error) => return Outcome::Failed(error),
         };
         let group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
-        match timeout(limit, child.wait()).await {
+        let ended = timeout(limit, child.wait()).await;
+        match ended {
             Ok(ended) => {
                 // What it left running was meant to.
                 std::mem::forget(group);
@@ -90,17 +118,28 @@ impl Script {
                     Err(error) => Outcome::Failed(error),
                 };
             }
-            Err(_) => group.signal(Signal::SIGTERM),
+            Err(_) => end(child, group).await,
         }
-        let deadline = Instant::now() + GRACE;
-        // Not reaped meanwhile: its number stays that of its group.
-        while !group.has_ended() && Instant::now() < deadline {
-            sleep(LOOK).await;
-        }
-        drop(group);
-        let _ = child.wait().await;
         Outcome::TimedOut
     }
+}
+
+/// A program that runs as long as somebody has this.
+#[derive(Debug)]
+pub struct Kept {
+    _gone: oneshot::Sender<()>,
+}
+
+/// Ends a program: it is told to, and killed if it does not.
+async fn end(mut child: Child, group: Group) {
+    group.signal(Signal::SIGTERM);
+    let deadline = Instant::now() + GRACE;
+    // Not reaped meanwhile: its number stays that of its group.
+    while !group.has_ended() && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+    drop(group);
+    let _ = child.wait().await;
 }
 
 /// The processes that a program began, killed when dropped.

@@ -1,17 +1,20 @@
 //! Virtual services that are minded: their checks at work, and what follows from them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pointsman_ha::health::{
     Checker, CheckerConfig, HealthNotice, HealthOutput, ServiceConfig, ServiceHealth, Target,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::chance;
 use crate::checks::{Check, Failure, Found};
+use crate::presence::Awake;
 
 /// A virtual service, and the checks of its real servers.
 #[derive(Debug, Clone)]
@@ -20,12 +23,33 @@ pub struct Minded {
     pub service: ServiceConfig,
     /// The checks of each real server, in the order of [`ServiceConfig::servers`].
     pub checks: Vec<Vec<TimedCheck>>,
-    /// Whether each check is up, while it is minded.
-    states: States,
+    /// True for real servers of which it is told when they are up from the start (`rs_init_notifies`).
+    pub told: Vec<bool>,
+    /// Checks rest while this sleeps, if there is one (`ha_suspend`).
+    pub awake: Option<Awake>,
+    /// What is known, while it is minded.
+    known: Arc<Mutex<Known>>,
 }
 
-/// Whether each check of each real server is up.
-type States = Arc<Mutex<Vec<Vec<bool>>>>;
+/// What is known of a virtual service that is minded; a reload and the next daemon go on with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Whether there were enough real servers.
+    pub enough: bool,
+    /// The checks of real servers, by their names.
+    pub servers: BTreeMap<String, Vec<KnownCheck>>,
+}
+
+/// What is known of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownCheck {
+    /// False when it failed.
+    pub up: bool,
+    /// True once it was made.
+    pub tried: bool,
+    /// What it adds to the configured weight.
+    pub part: i64,
+}
 
 /// A check, and when it is made.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +66,9 @@ pub struct TimedCheck {
 pub trait Hand: Send + Sync + 'static {
     /// Adds, weighs or removes a real server.
     fn place(&self, change: Placing);
+    /// What was there before and is not among these is gone: everything that is wanted at the start has
+    /// been placed.
+    fn settle(&self, _present: &[Target]) {}
     /// Tells scripts and FIFOs.
     fn notify(&self, notice: HealthNotice);
 }
@@ -61,137 +88,193 @@ pub enum Placing {
 struct Saying {
     server: usize,
     checker: usize,
-    up: Option<bool>,
+    up: bool,
     found: Option<Found>,
-}
-
-/// The weight of a real server, and what each of its checks adds to it.
-struct Weight {
-    configured: i64,
-    parts: Vec<i64>,
 }
 
 impl Minded {
     /// A virtual service that nobody minds yet.
     pub fn new(service: ServiceConfig, checks: Vec<Vec<TimedCheck>>) -> Self {
-        let states = service.servers.iter().map(|server| server.checkers.clone());
+        let known = service.servers.iter().map(|server| {
+            let checks = server.checkers.iter().map(|up| KnownCheck {
+                up: *up,
+                tried: false,
+                part: 0,
+            });
+            (server.name.clone(), checks.collect())
+        });
         Self {
-            states: Arc::new(Mutex::new(states.collect())),
+            known: Arc::new(Mutex::new(Known {
+                enough: false,
+                servers: known.collect(),
+            })),
+            told: vec![false; service.servers.len()],
+            awake: None,
             service,
             checks,
         }
     }
 
-    /// Whether each check of each real server is up now.
-    pub fn states(&self) -> Vec<Vec<bool>> {
-        self.states
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known now.
+    pub fn known(&self) -> Known {
+        self.lock().clone()
     }
 
     /// Begins with what is known of real servers that were minded before by the same checks.
-    pub fn inherit(&mut self, before: &Self, states: &[Vec<bool>]) {
-        for (at, server) in self.service.servers.iter_mut().enumerate() {
-            let mut known = before.service.servers.iter();
-            let Some(old) = known.position(|old| old.name == server.name) else {
-                continue;
-            };
-            let Some(state) = states.get(old) else {
-                continue;
-            };
-            if before.checks.get(old) == self.checks.get(at) && state.len() == server.checkers.len()
-            {
-                server.checkers.clone_from(state);
-            }
+    pub fn inherit(&mut self, before: &Self) {
+        let mut known = before.known();
+        known.servers.retain(|name, _| {
+            let at = |minded: &Self| minded.service.servers.iter().position(|s| s.name == *name);
+            let checks = at(before).map(|at| before.checks.get(at));
+            checks.is_some() && checks == at(self).map(|at| self.checks.get(at))
+        });
+        self.recall(&known);
+        for (server, told) in self.service.servers.iter().zip(&mut self.told) {
+            let mut others = before.service.servers.iter();
+            *told &= others.all(|other| other.name != server.name);
         }
-        let states = self
-            .service
-            .servers
-            .iter()
-            .map(|server| server.checkers.clone());
-        self.states = Arc::new(Mutex::new(states.collect()));
     }
 
-    /// Minds the virtual service until `stop` completes.
+    /// Begins with what a daemon before knew of real servers that have as many checks.
+    pub fn recall(&mut self, known: &Known) {
+        let mut now = self.lock().clone();
+        now.enough = known.enough;
+        for (server, told) in self.service.servers.iter_mut().zip(&mut self.told) {
+            let Some(checks) = known.servers.get(&server.name) else {
+                continue;
+            };
+            if checks.len() == server.checkers.len() {
+                server.checkers = checks.iter().map(|check| check.up).collect();
+                now.servers.insert(server.name.clone(), checks.clone());
+                *told = false;
+            }
+        }
+        // What others share of before stays as it was.
+        self.known = Arc::new(Mutex::new(now));
+    }
+
+    /// Minds the virtual service until `stop` completes. Dropped before that, it leaves everything to
+    /// whoever minds it next.
     pub async fn keep(self, hand: Arc<dyn Hand>, stop: impl Future<Output = ()>) {
-        let configured: Vec<_> = self
+        let begun = self.known();
+        let names: Vec<String> = self
             .service
             .servers
             .iter()
-            .map(|s| s.weight.into())
+            .map(|server| server.name.clone())
             .collect();
-        let mut health = ServiceHealth::new(self.service);
-        pass_on(&mut health, &*hand);
+        let configured: Vec<i64> = self
+            .service
+            .servers
+            .iter()
+            .map(|server| server.weight.into())
+            .collect();
+        let checks_of = |name: &String| begun.servers.get(name).map_or(&[][..], |all| all);
+        let parts: Vec<i64> = names
+            .iter()
+            .map(|name| checks_of(name).iter().map(|check| check.part).sum())
+            .collect();
+        let mut health = ServiceHealth::resume(self.service, &parts, begun.enough);
+        for at in (0..names.len()).filter(|at| self.told.get(*at) == Some(&true)) {
+            health.tell_up(at);
+        }
+        hand.settle(&pass_on(&mut health, &*hand));
         let epoch = Instant::now();
         let (sender, receiver) = unbounded_channel();
         let mut tasks = JoinSet::new();
-        let mut weights = Vec::new();
-        let known = self.states;
-        let begun = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (server, checks) in self.checks.into_iter().enumerate() {
-            weights.push(Weight {
-                configured: configured.get(server).copied().unwrap_or(0),
-                parts: vec![0; checks.len()],
-            });
             for (checker, check) in checks.into_iter().enumerate() {
-                let sender = sender.clone();
-                let up = begun.get(server).and_then(|all| all.get(checker)).copied();
-                tasks.spawn(check.keep(epoch, up, server, checker, sender));
+                let known = names.get(server).map(&checks_of);
+                let known = known.and_then(|checks| checks.get(checker)).copied();
+                let awake = self.awake.clone();
+                let task = check.keep(epoch, known, (server, checker), awake, sender.clone());
+                tasks.spawn(task);
             }
         }
+        let mut memory = Memory {
+            names,
+            configured,
+            known: self.known,
+        };
+        memory.known().enough = health.has_quorum();
         tokio::select! {
             () = stop => {}
-            () = heed(&mut health, &mut weights, &known, receiver, &*hand) => {}
+            () = heed(&mut health, &mut memory, receiver, &*hand) => {}
         }
         health.stop();
         pass_on(&mut health, &*hand);
     }
 }
 
+/// What a virtual service is remembered by while it is minded.
+struct Memory {
+    names: Vec<String>,
+    /// The weights that real servers have without checks.
+    configured: Vec<i64>,
+    known: Arc<Mutex<Known>>,
+}
+
+impl Memory {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a check says; returns what all of that real server add to its weight.
+    fn note(&mut self, saying: &Saying) -> Option<i64> {
+        let name = self.names.get(saying.server)?;
+        let configured = self.configured.get(saying.server)?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let checks = known.servers.get_mut(name)?;
+        let check = checks.get_mut(saying.checker)?;
+        check.tried = true;
+        check.up = saying.up;
+        // It replaces the configured weight.
+        let weight = saying.found.and_then(|found| found.weight)?;
+        check.part = i64::from(weight) - configured;
+        Some(checks.iter().map(|check| check.part).sum())
+    }
+}
+
 /// Takes what the checks say. Ends when there is no check.
 async fn heed(
     health: &mut ServiceHealth,
-    weights: &mut [Weight],
-    states: &States,
+    memory: &mut Memory,
     mut sayings: UnboundedReceiver<Saying>,
     hand: &dyn Hand,
 ) {
     while let Some(saying) = sayings.recv().await {
-        let weight = saying.found.and_then(|found| found.weight);
-        if let Some(weight) = weight
-            && let Some(known) = weights.get_mut(saying.server)
-        {
-            // It replaces the configured weight.
-            known.parts[saying.checker] = i64::from(weight) - known.configured;
-            let sum = known.parts.iter().sum();
+        if let Some(sum) = memory.note(&saying) {
             health.handle_weight(saying.server, sum);
         }
-        if let Some(up) = saying.up {
-            let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(state) = states
-                .get_mut(saying.server)
-                .and_then(|all| all.get_mut(saying.checker))
-            {
-                *state = up;
-            }
-            drop(states);
-            health.handle_checker(saying.server, saying.checker, up);
-        }
+        health.handle_checker(saying.server, saying.checker, saying.up);
+        memory.known().enough = health.has_quorum();
         pass_on(health, hand);
     }
     std::future::pending().await
 }
 
-fn pass_on(health: &mut ServiceHealth, hand: &dyn Hand) {
+/// Does what the health wants; tells who was added and is there.
+fn pass_on(health: &mut ServiceHealth, hand: &dyn Hand) -> Vec<Target> {
+    let mut present = Vec::new();
     while let Some(output) = health.poll_output() {
         match output {
-            HealthOutput::Add(target, weight) => hand.place(Placing::Add(target, weight)),
+            HealthOutput::Add(target, weight) => {
+                present.push(target);
+                hand.place(Placing::Add(target, weight));
+            }
             HealthOutput::Weigh(target, weight) => hand.place(Placing::Weigh(target, weight)),
-            HealthOutput::Remove(target) => hand.place(Placing::Remove(target)),
+            HealthOutput::Remove(target) => {
+                present.retain(|one| *one != target);
+                hand.place(Placing::Remove(target));
+            }
             HealthOutput::Notify(notice) => hand.notify(notice),
         }
     }
+    present
 }
 
 impl TimedCheck {
@@ -199,31 +282,37 @@ impl TimedCheck {
     async fn keep(
         self,
         epoch: Instant,
-        up: Option<bool>,
-        server: usize,
-        checker: usize,
+        known: Option<KnownCheck>,
+        (server, checker): (usize, usize),
+        mut awake: Option<Awake>,
         sayings: UnboundedSender<Saying>,
     ) {
-        let timing = CheckerConfig {
-            alpha: up.map_or(self.timing.alpha, |up| !up),
-            ..self.timing
+        let (up, tried) = match known {
+            Some(known) => (known.up, known.tried),
+            None => (!self.timing.alpha, false),
         };
-        let mut state = Checker::new(timing, (chance::bits() >> 32) as u32, Duration::ZERO);
+        let chance = (chance::bits() >> 32) as u32;
+        let mut state = Checker::resume(self.timing, up, tried, chance, Duration::ZERO);
         loop {
             let Some(due) = state.poll_timeout() else {
                 return;
             };
             sleep_until(epoch + due).await;
+            if let Some(awake) = &mut awake
+                && !awake.wait().await
+            {
+                return;
+            }
             if !state.handle_timeout(epoch.elapsed()) {
                 continue;
             }
             let made = self.check.make().await;
-            let up = state.handle_outcome(made.is_ok(), epoch.elapsed());
-            self.log(&made, up, server);
+            let changed = state.handle_outcome(made.is_ok(), epoch.elapsed());
+            self.log(&made, changed, server);
             let saying = Saying {
                 server,
                 checker,
-                up,
+                up: state.is_up(),
                 found: made.ok(),
             };
             if sayings.send(saying).is_err() {

@@ -6,6 +6,7 @@ mod expiry;
 mod interfaces;
 mod metrics;
 mod packets;
+mod pulse;
 mod rates;
 mod state;
 mod ways;
@@ -33,6 +34,7 @@ use tokio::{
     task::{JoinSet, block_in_place},
 };
 
+use pulse::Pulse;
 use state::{Kept, Saver};
 
 use crate::{
@@ -169,16 +171,21 @@ impl Opened {
             }
         };
         tasks.say_ready();
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let (signal, work) = availability::obey(config, work, hangup, stop).await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        match work {
-            Some(work) if config.keep => work.leave().await,
+        pulse::ready(tasks.ready.trim_start_matches("ready: "));
+        let pulse = Pulse::new(Arc::clone(&tasks.shell));
+        let (signal, mut work) = availability::obey(config, work, hangup, pulse, stop).await;
+        pulse::stopping();
+        match &mut work {
+            Some(work) if config.keep => work.rest().await,
             Some(work) => work.stop().await,
             None => {}
         }
         let keeper = tasks.stop(keeper).await;
         if config.keep {
+            // Last, for others wait for advertisements from here on.
+            if let Some(work) = work {
+                work.leave();
+            }
             tracing::info!(signal, "stopped; forwarding goes on");
             return Ok(());
         }

@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 use pointsman_ha::vrrp::{Notice, Reading, RouterConfig, RouterStats, State, VirtualRouter};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 pub use engine::INTERFACE_TRACKER;
 pub use holding::Holding;
@@ -46,6 +47,8 @@ pub struct Instance {
     pub holdings: Vec<Holding>,
     /// The address it sends from, if not the interface's first one (`mcast_src_ip`, `unicast_src_ip`).
     pub source: Option<std::net::IpAddr>,
+    /// False when it goes on while its interface is down (`dont_track_primary`).
+    pub track_interface: bool,
 }
 
 /// A sync group.
@@ -161,6 +164,8 @@ enum Command {
     Reading(String, Reading),
     /// A new configuration, whom to tell from then on, and where to say whether it was taken.
     Configure(Box<VrrpConfig>, UnboundedSender<Notice>, Sender<Result<()>>),
+    /// To say what everything is.
+    States(oneshot::Sender<Vec<Notice>>),
     /// To end and leave everything as it is; what is left is wanted.
     Leave(Sender<Left>),
     /// To give everything back and end.
@@ -193,6 +198,14 @@ impl Remote {
     /// Tells what a tracker found.
     pub fn read(&self, tracker: &str, reading: Reading) {
         self.send(Command::Reading(tracker.to_owned(), reading));
+    }
+
+    /// What each virtual router and group is, as notices would say; the answer shows that the thread is at
+    /// work.
+    pub fn ask_states(&self) -> oneshot::Receiver<Vec<Notice>> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::States(answer));
+        answered
     }
 
     fn send(&self, command: Command) {

@@ -230,7 +230,7 @@ fn datagrams_names_and_echoes_are_checked() {
         });
         let mut udp = UdpCheck {
             target: Target::new(local(7), SHORT),
-            payload: b"ab\x00d".to_vec(),
+            payload: Some(b"ab\x00d".to_vec()),
             reply: Some(Payload {
                 bytes: b"ab\x80d".to_vec(),
                 mask: Vec::new(),

@@ -88,6 +88,7 @@ impl Manner {
             router,
             holdings: Vec::new(),
             source,
+            track_interface: true,
         };
         VrrpConfig {
             instances: vec![instance],

@@ -233,8 +233,8 @@ fn a_new_configuration_leaves_masters_masters() {
     pair.host.set_config(turned, vec![group], pair.now);
     assert_eq!(pair.states(), (Master, Master, Master));
     assert_eq!(pair.host.routers()[2].state(), State::Initialize);
-    // The new priority is told at once; nobody is told of a change of state.
-    assert_eq!(pair.words(), "0 send 99, 1 send 150");
+    // The new priority is told at once; the other member goes on, and nobody is told of a change of state.
+    assert_eq!(pair.words(), "0 send 99");
     // The group still holds together.
     pair.hear(1, 200);
     assert_eq!(pair.states(), (Backup, Backup, Backup));
@@ -253,4 +253,66 @@ fn a_new_configuration_leaves_masters_masters() {
     pair.host.set_config(alone, Vec::new(), pair.now);
     pair.run(second(5));
     assert_eq!(pair.host.routers()[0].state(), Master);
+}
+
+#[test]
+fn a_new_configuration_changes_nothing_about_a_fault() {
+    let mut pair = Pair::new(false);
+    pair.set_up(0, false);
+    assert_eq!(pair.states(), (Fault, Fault, Fault));
+    pair.words();
+    let routers = pair.host.routers().iter();
+    let configs: Vec<_> = routers.map(|router| router.config().clone()).collect();
+    pair.host.retire(&configs, pair.now);
+    let group = SyncGroup::new("VG", &[0, 1], false);
+    pair.host.set_config(configs.clone(), vec![group], pair.now);
+    assert_eq!(pair.states(), (Fault, Fault, Fault));
+    assert_eq!(pair.words(), "");
+    // Out of the group, the member that can takes part.
+    pair.host.set_config(configs, Vec::new(), pair.now);
+    assert_eq!(pair.host.routers()[0].state(), Fault);
+    assert_eq!(pair.host.routers()[1].state(), Backup);
+    let states: Vec<String> = pair.host.states().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        states,
+        [
+            "INSTANCE \"VI_0\" FAULT 150",
+            "INSTANCE \"VI_1\" BACKUP 149"
+        ]
+    );
+}
+
+#[test]
+fn a_newcomer_knows_what_trackers_found_before() {
+    let mut pair = Pair::new(false);
+    pair.host.handle_reading("malus", Reading::Down, pair.now);
+    let mut configs: Vec<RouterConfig> = {
+        let routers = pair.host.routers().iter();
+        routers.map(|router| router.config().clone()).collect()
+    };
+    let mut newcomer = configs[0].clone();
+    newcomer.name = "VI_2".to_owned();
+    newcomer.vrid = 52;
+    newcomer.trackers = vec![Tracker::new("malus")];
+    configs.push(newcomer);
+    // One that is there begins to track it, too.
+    configs[1].trackers[0].weight = 0;
+    pair.host.set_config(configs.clone(), Vec::new(), pair.now);
+    pair.set_up(0, true);
+    assert_eq!(pair.host.routers()[0].priority(), 90);
+    assert_eq!(pair.host.routers()[1].state(), Fault);
+    assert_eq!(pair.host.routers()[2].state(), Fault, "not waiting");
+    pair.host.handle_reading("malus", Reading::Up, pair.now);
+    assert_eq!(pair.host.routers()[2].state(), Backup);
+    // What nobody tracked for a while is waited for.
+    let (mut without, with) = (configs.clone(), configs);
+    for config in &mut without {
+        config.trackers.clear();
+    }
+    pair.host.set_config(without, Vec::new(), pair.now);
+    let mut again = with;
+    again[2].vrid = 53;
+    pair.host.set_config(again, Vec::new(), pair.now);
+    pair.set_up(0, true);
+    assert_eq!(pair.host.routers()[2].state(), State::Initialize);
 }

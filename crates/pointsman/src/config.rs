@@ -116,7 +116,7 @@ fn print(configuration: &Configuration, diagnostics: &[Diagnostic]) {
     let lines = configuration.summary();
     match lines.is_empty() {
         true => println!("Nothing would run."),
-        false => println!("Would run, once `pointsman run` takes such files:"),
+        false => println!("`pointsman run --keepalived` would run:"),
     }
     for line in lines {
         println!("  {line}");

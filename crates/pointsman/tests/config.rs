@@ -30,7 +30,7 @@ fn lines_are_named_and_what_would_run_is_shown() {
     let (text, code) = check(SERVICE, &[]);
     assert_eq!(
         text,
-        "Would run, once `pointsman run` takes such files:\n  \
+        "`pointsman run --keepalived` would run:\n  \
          virtual service tcp 10.0.0.1:80, rr, quorum 1: 10.0.0.2:80 (direct, weight 1, 1 check)\n\
          0 errors, 0 unsupported, 0 warnings, 0 notes\n"
     );

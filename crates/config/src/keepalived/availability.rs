@@ -5,7 +5,7 @@ use std::time::Duration;
 use pointsman_director::model::Protocol;
 use pointsman_ha::health::{CheckerConfig, ServerConfig, ServiceConfig};
 use pointsman_ha::vrrp::{
-    AddressCheck, AnnounceConfig, Peer, Peers, RouterConfig, SyncGroup, Tracker, Version,
+    AddressCheck, AnnounceConfig, Peer, Peers, RouterConfig, Tracker, Version,
 };
 
 use super::model::{
@@ -112,18 +112,6 @@ impl Configuration {
             true => (group.and_then(|g| g.gna_interval), self.global.gna_interval),
         };
         own.unwrap_or(global)
-    }
-
-    /// The sync groups; members are positions in [`Self::routers`].
-    pub fn router_groups(&self) -> Vec<SyncGroup> {
-        let groups = self.sync_groups.iter();
-        groups
-            .map(|group| {
-                let position = |name: &String| self.instances.iter().position(|i| i.name == *name);
-                let members: Vec<usize> = group.members.iter().filter_map(position).collect();
-                SyncGroup::new(&group.name, &members, group.tracking_weight)
-            })
-            .collect()
     }
 }
 

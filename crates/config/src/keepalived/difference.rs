@@ -1,10 +1,11 @@
 //! What a reload has to do: the difference of two configurations.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
 
-use super::model::{Checker, Configuration, Server, Service, Target};
+use super::model::{Checker, Configuration, Server, Service, ServiceKey};
 
 /// Something that a reload does; what is not named goes on as it is, state included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,11 +19,39 @@ pub enum Change {
     /// A `vrrp_script`, `track_file` or `vrrp_track_process`, by name.
     Tracked(Act, String),
     /// A virtual service: its own words or its group, not its real servers.
-    Service(Act, Target),
+    Service(Act, ServiceKey),
     /// A real server of a service that stays, by address and port.
-    Server(Act, Target, IpAddr, u16),
+    Server(Act, ServiceKey, IpAddr, u16),
     /// The checkers of a real server that stays are others: it is checked anew.
-    Checkers(Target, IpAddr, u16),
+    Checkers(ServiceKey, IpAddr, u16),
+}
+
+impl Change {
+    /// The virtual service that it is about.
+    pub fn service(&self) -> Option<&ServiceKey> {
+        match self {
+            Self::Service(_, key) | Self::Server(_, key, ..) | Self::Checkers(key, ..) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Global => write!(f, "global_defs changed"),
+            Self::Instance(act, name) => write!(f, "vrrp_instance {name} {act}"),
+            Self::SyncGroup(act, name) => write!(f, "vrrp_sync_group {name} {act}"),
+            Self::Tracked(act, name) => write!(f, "{name}, which is tracked, {act}"),
+            Self::Service(act, key) => write!(f, "virtual_server {key} {act}"),
+            Self::Server(act, key, address, port) => {
+                write!(f, "real_server {address} {port} of {key} {act}")
+            }
+            Self::Checkers(key, address, port) => {
+                write!(f, "checks of real_server {address} {port} of {key} changed")
+            }
+        }
+    }
 }
 
 /// What happens to it.
@@ -34,6 +63,16 @@ pub enum Act {
     Edit,
     /// It goes.
     Remove,
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Add => "added",
+            Self::Edit => "changed",
+            Self::Remove => "removed",
+        })
+    }
 }
 
 impl Configuration {
@@ -98,8 +137,7 @@ impl Configuration {
     }
 
     fn services_to(&self, new: &Self, changes: &mut Vec<Change>) {
-        // A firewall mark is told apart by family, an address by protocol.
-        let key = |service: &Service| (service.target.clone(), service.protocol, service.is_ipv6);
+        let key = Service::key;
         let before: HashMap<_, &Service> = self.services.iter().map(|s| (key(s), s)).collect();
         let after: HashSet<_> = new.services.iter().map(key).collect();
         for service in self
@@ -107,12 +145,11 @@ impl Configuration {
             .iter()
             .filter(|service| !after.contains(&key(service)))
         {
-            changes.push(Change::Service(Act::Remove, service.target.clone()));
+            changes.push(Change::Service(Act::Remove, key(service)));
         }
         for service in &new.services {
-            let target = &service.target;
             let Some(old) = before.get(&key(service)) else {
-                changes.push(Change::Service(Act::Add, target.clone()));
+                changes.push(Change::Service(Act::Add, key(service)));
                 continue;
             };
             let own = |service: &Service| Service {
@@ -120,7 +157,7 @@ impl Configuration {
                 ..service.clone()
             };
             if own(old) != own(service) || self.group_of(old) != new.group_of(service) {
-                changes.push(Change::Service(Act::Edit, target.clone()));
+                changes.push(Change::Service(Act::Edit, key(service)));
             }
             servers_to(old, service, changes);
         }
@@ -128,7 +165,7 @@ impl Configuration {
 }
 
 fn servers_to(old: &Service, new: &Service, changes: &mut Vec<Change>) {
-    let target = &new.target;
+    let key = new.key();
     let own = |server: &Server| Server {
         checkers: Vec::new(),
         ..server.clone()
@@ -139,7 +176,7 @@ fn servers_to(old: &Service, new: &Service, changes: &mut Vec<Change>) {
         &without[1],
         |s| (s.address, s.port),
         |act, (address, port)| {
-            changes.push(Change::Server(act, target.clone(), address, port));
+            changes.push(Change::Server(act, key.clone(), address, port));
         },
     );
     let checkers: HashMap<(IpAddr, u16), &Vec<Checker>> = old
@@ -150,11 +187,7 @@ fn servers_to(old: &Service, new: &Service, changes: &mut Vec<Change>) {
     for server in &new.servers {
         let before = checkers.get(&(server.address, server.port));
         if before.is_some_and(|before| **before != server.checkers) {
-            changes.push(Change::Checkers(
-                target.clone(),
-                server.address,
-                server.port,
-            ));
+            changes.push(Change::Checkers(key.clone(), server.address, server.port));
         }
     }
 }

@@ -79,6 +79,7 @@ fn read_within(
         most,
         read: 0,
         dropped: false,
+        check: Check::default(),
     };
     reader.file(name, text, 0);
     let (statements, unclosed) = std::mem::take(&mut reader.builder).finish();
@@ -103,10 +104,84 @@ struct Reader<'a> {
     read: usize,
     /// The line of a file that is being expanded can't be: what is left of it is dropped.
     dropped: bool,
+    /// What `include_check` says, in this file.
+    check: Check,
+}
+
+/// What is wrong about an include beyond a warning.
+#[derive(Debug, Clone, Copy, Default)]
+struct Check {
+    /// A file that can't be read.
+    readable: bool,
+    /// No file, without a wildcard.
+    matching: bool,
+    /// No file, with a wildcard.
+    wildcard: bool,
+    /// No file, with braces.
+    brace: bool,
+}
+
+impl Check {
+    const ALL: Self = Self {
+        readable: true,
+        matching: true,
+        wildcard: true,
+        brace: true,
+    };
+
+    /// What an include keyword adds; all but the first demand that files can be read.
+    fn of(keyword: &str) -> Self {
+        let readable = Self {
+            readable: true,
+            ..Self::default()
+        };
+        match keyword {
+            "include" => Self::default(),
+            "includem" => Self {
+                matching: true,
+                ..readable
+            },
+            "includew" => Self {
+                wildcard: true,
+                ..readable
+            },
+            "includeb" => Self {
+                brace: true,
+                ..readable
+            },
+            "includea" => Self::ALL,
+            _ => readable,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            readable: self.readable || other.readable,
+            matching: self.matching || other.matching,
+            wildcard: self.wildcard || other.wildcard,
+            brace: self.brace || other.brace,
+        }
+    }
+
+    /// Whether it is an error that nothing matches this.
+    fn wants(self, pattern: &str) -> bool {
+        match (pattern.contains(['*', '?', '[']), pattern.contains('{')) {
+            (true, _) => self.wildcard,
+            (false, true) => self.brace,
+            (false, false) => self.matching || self.wildcard,
+        }
+    }
 }
 
 impl Reader<'_> {
     fn file(&mut self, name: &str, text: &str, depth: u32) {
+        // What a file says of its includes holds in it alone.
+        let check = self.check;
+        self.lines(name, text, depth);
+        self.check = check;
+    }
+
+    fn lines(&mut self, name: &str, text: &str, depth: u32) {
         let file = self.document.files.len() as u32;
         self.document.files.push(name.to_owned());
         let mut lines = text.lines().zip(1..);
@@ -145,11 +220,10 @@ impl Reader<'_> {
 
     fn include(&mut self, keyword: &str, pattern: &str, place: Place, from: &str, depth: u32) {
         // Plain `include` forgives; the others say what they don't forgive.
-        let (unreadable, unmatched) = match keyword {
-            "include" => (Severity::Warning, Severity::Warning),
-            "includer" => (Severity::Error, Severity::Warning),
-            "includea" => (Severity::Error, Severity::Error),
-            _ => (Severity::Warning, Severity::Error),
+        let check = self.check.and(Check::of(keyword));
+        let severity = |is_wrong| match is_wrong {
+            true => Severity::Error,
+            false => Severity::Warning,
         };
         if depth >= DEPTH {
             let text = format!("`{pattern}` is not included: files are nested {DEPTH} deep");
@@ -158,7 +232,11 @@ impl Reader<'_> {
         match self.environment.include(pattern, from) {
             Ok(files) => {
                 if files.is_empty() {
-                    self.report(unmatched, place, format!("no file matches `{pattern}`"));
+                    self.report(
+                        severity(check.wants(pattern)),
+                        place,
+                        format!("no file matches `{pattern}`"),
+                    );
                 }
                 for (name, text) in files {
                     self.file(&name, &text, depth + 1);
@@ -166,7 +244,7 @@ impl Reader<'_> {
             }
             Err(reason) => {
                 let text = format!("cannot include `{pattern}`: {reason}");
-                self.report(unreadable, place, text);
+                self.report(severity(check.readable), place, text);
             }
         }
     }
@@ -275,8 +353,39 @@ impl Reader<'_> {
         if let Some(place) = unclosed {
             self.error(place, "a quote that does not end on its line".to_owned());
         }
+        if let Some((first, options)) = words.split_first()
+            && first.text == "include_check"
+        {
+            let options = options.iter().map(|word| (word.place, word.text.clone()));
+            self.set_check(&options.collect::<Vec<_>>());
+        }
         for (place, text) in self.builder.line(words) {
             self.error(place, text.to_owned());
+        }
+    }
+
+    /// `include_check`: from here on, in this file and those that it includes.
+    fn set_check(&mut self, options: &[(Place, String)]) {
+        if options.is_empty() {
+            self.check = Check::ALL;
+            return;
+        }
+        self.check = Check::default();
+        for (place, option) in options {
+            let check = match option.as_str() {
+                "readable" => Check::of("includer"),
+                "match" => Check::of("includem"),
+                "wildcard_match" => Check::of("includew"),
+                "brace_match" => Check::of("includeb"),
+                _ => {
+                    let text = format!(
+                        "`{option}`: include_check has readable, match, wildcard_match and brace_match"
+                    );
+                    self.error(*place, text);
+                    continue;
+                }
+            };
+            self.check = self.check.and(check);
         }
     }
 

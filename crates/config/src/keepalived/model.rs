@@ -16,7 +16,7 @@ pub use global::{Announce, Fifo, Global};
 pub use instance::{
     Authentication, Instance, Notify, Peer, SyncGroup, Track, Tracked, VirtualAddress,
 };
-pub use service::{Members, Method, Server, Service, ServiceGroup, Sorry, Target};
+pub use service::{Members, Method, Server, Service, ServiceGroup, ServiceKey, Sorry, Target};
 
 use std::time::Duration;
 

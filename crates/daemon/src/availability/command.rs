@@ -6,7 +6,7 @@ use nix::unistd::{Group, User};
 use pointsman_config::keepalived::model::{self, Command, Global};
 
 use crate::child::Script;
-use crate::vrrp::hooks::Fifo;
+use crate::fifo::Fifo;
 
 /// The user that runs scripts where none is named and there is such a user, as with keepalived.
 const USUAL: &str = "keepalived_script";

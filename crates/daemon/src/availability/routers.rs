@@ -25,6 +25,7 @@ pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> V
                 router,
                 holdings: holdings(instance, faults),
                 source: instance.source,
+                track_interface: instance.track_primary,
             }),
         }
     }
@@ -44,9 +45,6 @@ pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> V
 fn unsupported(configuration: &Configuration, instance: &Instance) -> Option<String> {
     if instance.interface.is_none() {
         return Some("no interface; name one".into());
-    }
-    if !instance.track_primary {
-        return Some("dont_track_primary: its interface has to be up here".into());
     }
     if matches!(instance.authentication, Some(Authentication::Header(_))) {
         return Some("auth_type AH is not done".into());

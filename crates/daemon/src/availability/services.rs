@@ -6,11 +6,10 @@ use pointsman_config::keepalived::Configuration;
 use pointsman_config::keepalived::model::{
     self, Binding, Checker, HttpProtocol, Probe, Server, Service, UrlCheck,
 };
-use pointsman_director::model::{RealServer, VirtualService};
+use pointsman_director::model::{RealServer, ServiceId, VirtualService};
 use regex::bytes::RegexBuilder;
 
 use super::command::Commands;
-use crate::chance;
 use crate::checks::{
     Check, DnsCheck, HttpCheck, HttpVersion, Pattern, Payload, RecordType, SmtpCheck, Target, Tls,
     UdpCheck, Url,
@@ -29,6 +28,18 @@ pub struct PlannedService {
     pub scripts: ServiceScripts,
     /// What it was made of: the same means that nothing has changed.
     pub origin: Service,
+}
+
+impl PlannedService {
+    /// The addresses of its virtual services; firewall marks have none.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let ids = self.placed.iter().map(|placed| placed.service.id);
+        ids.filter_map(|id| match id {
+            ServiceId::Address { address, .. } => Some(address),
+            ServiceId::Mark { .. } => None,
+        })
+        .collect()
+    }
 }
 
 /// One virtual service.
@@ -72,7 +83,13 @@ pub(super) fn plan(
             .filter(|last| last.origin == *derived.origin)
         {
             Some(last) => last.placed.push(placed),
-            None => planned.push(one(derived.origin, placed, commands, faults)),
+            None => planned.push(one(
+                derived.origin,
+                configuration.global.init_notifies,
+                placed,
+                commands,
+                faults,
+            )),
         }
     }
     planned
@@ -80,15 +97,13 @@ pub(super) fn plan(
 
 fn one(
     origin: &Service,
+    told: bool,
     placed: Placed,
     commands: &Commands,
     faults: &mut Vec<String>,
 ) -> PlannedService {
     let health = origin.health();
     let name = &health.name;
-    if origin.ha_suspend {
-        faults.push(format!("virtual_server {name}: ha_suspend is not done"));
-    }
     let checks = origin.servers.iter().map(|server| {
         let mut checks = Vec::new();
         for checker in &server.checkers {
@@ -107,7 +122,8 @@ fn one(
         checks
     });
     let checks = checks.collect();
-    let minded = Minded::new(health, checks);
+    let mut minded = Minded::new(health, checks);
+    minded.told.fill(told);
     let mut optional =
         |command: &Option<model::Command>| commands.optional(command.as_ref(), faults);
     PlannedService {
@@ -263,10 +279,7 @@ fn udp(binding: &Binding, probe: &Probe) -> UdpCheck {
     });
     UdpCheck {
         target: target(binding),
-        payload: match &probe.payload {
-            Some(payload) => payload.clone(),
-            None => chance::bits().to_be_bytes().to_vec(),
-        },
+        payload: probe.payload.clone(),
         reply,
         min_length: probe.least.into(),
         max_length: probe.most.into(),

@@ -3,6 +3,7 @@
 use tokio::time::timeout;
 
 use super::{Failure, Target};
+use crate::chance;
 
 /// The longest datagram.
 const DATAGRAM_MAX: usize = 65_535;
@@ -32,8 +33,8 @@ impl Payload {
 pub struct UdpCheck {
     /// Where it goes.
     pub target: Target,
-    /// What is sent.
-    pub payload: Vec<u8>,
+    /// What is sent; some bytes by chance if none.
+    pub payload: Option<Vec<u8>>,
     /// What has to come back (`require_reply`); nothing has to if none, but no error may.
     pub reply: Option<Payload>,
     /// The shortest answer, bytes (`min_reply_length`).
@@ -46,8 +47,9 @@ impl UdpCheck {
     pub(super) async fn make(&self) -> Result<(), Failure> {
         let target = &self.target;
         let socket = target.datagrams().await?;
+        let chance = chance::bits().to_be_bytes();
         socket
-            .send(&self.payload)
+            .send(self.payload.as_deref().unwrap_or(&chance))
             .await
             .map_err(Failure::broken("sending"))?;
         let mut answer = vec![0; DATAGRAM_MAX];

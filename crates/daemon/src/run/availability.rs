@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use pointsman_datapath::Datapath;
 use tokio::signal::unix::Signal;
+use tokio::task::block_in_place;
 
+use super::pulse::{self, Pulse};
 use crate::api::Shell;
 use crate::availability::{Availability, Plan, Source};
 use crate::config::Config;
@@ -29,32 +31,64 @@ pub(super) async fn begin(
     }
 }
 
-/// Reloads at each SIGHUP until `stop` completes; then gives everything back.
+/// Reloads at each SIGHUP until `stop` completes; then gives everything back. Meanwhile the service manager
+/// hears that all is at work.
 pub(super) async fn obey(
     config: &Config,
     mut work: Option<Availability<Datapath>>,
     mut hangup: Signal,
+    mut pulse: Pulse<Datapath>,
     stop: impl Future<Output = &'static str>,
 ) -> (&'static str, Option<Availability<Datapath>>) {
     tokio::pin!(stop);
+    let mut hears = true;
     loop {
+        let routers = work.as_ref().and_then(Availability::remote);
         tokio::select! {
             signal = &mut stop => return (signal, work),
-            heard = hangup.recv() => if heard.is_none() {
-                return (stop.await, work);
+            () = pulse.due() => {
+                pulse.beat(routers.as_ref()).await;
+                continue;
+            }
+            heard = hangup.recv(), if hears => if heard.is_none() {
+                hears = false;
+                continue;
             },
         }
-        let (Some(source), Some(work)) = (&config.availability, &mut work) else {
-            tracing::info!("SIGHUP: there is no configuration to be read again");
-            continue;
+        pulse::reloading();
+        let reloading = reload(config, work.as_mut());
+        tokio::pin!(reloading);
+        let status = loop {
+            tokio::select! {
+                status = &mut reloading => break status,
+                () = pulse.due() => pulse.beat(routers.as_ref()).await,
+            }
         };
-        let reloaded = match plan(source) {
-            Ok(plan) => work.reload(plan).await,
-            Err(error) => Err(error),
-        };
-        match reloaded {
-            Ok(done) => tracing::info!(?done, "read {} again", source.name),
-            Err(error) => tracing::error!("nothing changed: {error:#}"),
+        pulse::ready(&status);
+    }
+}
+
+/// Reads the configuration again and takes it, or leaves everything as it is; says what happened.
+async fn reload(config: &Config, work: Option<&mut Availability<Datapath>>) -> String {
+    let (Some(source), Some(work)) = (&config.availability, work) else {
+        let status = "SIGHUP: there is no configuration to be read again";
+        tracing::info!("{status}");
+        return status.to_owned();
+    };
+    let reloaded = match block_in_place(|| plan(source)) {
+        Ok(plan) => work.reload(plan).await,
+        Err(error) => Err(error),
+    };
+    match reloaded {
+        Ok(done) => {
+            let status = format!("read {} again: {done}", source.name);
+            tracing::info!("{status}");
+            status
+        }
+        Err(error) => {
+            let status = format!("{} was not taken, nothing changed: {error:#}", source.name);
+            tracing::error!("{status}");
+            status
         }
     }
 }

@@ -35,6 +35,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// How it goes on.
 enum Order {
+    /// Nobody said anything that counts.
+    Nothing,
     GoOn,
     /// Everything is given back.
     Stop,
@@ -127,10 +129,11 @@ impl Engine {
             let deadline = deadlines.into_iter().flatten().min();
             self.wait(deadline.map_or(IDLE, |at| at.saturating_sub(now)));
             // What came in goes before timers: a master that was heard is not silent.
-            self.hear();
-            self.note_events();
+            let mut happened = self.hear();
+            happened |= self.note_events();
             match self.obey() {
-                Order::GoOn => {}
+                Order::Nothing => {}
+                Order::GoOn => happened = true,
                 Order::Leave => return,
                 Order::Stop => {
                     self.router.stop(self.now());
@@ -143,12 +146,16 @@ impl Engine {
             if !self.begins.is_zero() && self.begins <= now {
                 self.begins = Duration::ZERO;
                 self.look();
+                happened = true;
             }
             if self.router.poll_timeout().is_some_and(|at| at <= now) {
                 self.router.handle_timeout(now);
+                happened = true;
             }
-            self.carry();
-            self.publish();
+            if happened {
+                self.carry();
+                self.publish();
+            }
         }
     }
 
@@ -172,9 +179,10 @@ impl Engine {
         }
     }
 
-    /// Hands over every advertisement that is there.
-    fn hear(&mut self) {
+    /// Hands over every advertisement that is there; says whether there was one.
+    fn hear(&mut self) -> bool {
         let now = self.now();
+        let mut heard = false;
         let mut broken = Vec::new();
         for (key, socket) in &mut self.sockets {
             loop {
@@ -187,6 +195,7 @@ impl Engine {
                         break;
                     }
                 };
+                heard = true;
                 let datagram = Datagram {
                     source: datagram.source,
                     destination: datagram.destination,
@@ -205,16 +214,17 @@ impl Engine {
             }
         }
         if broken.is_empty() {
-            return;
+            return heard;
         }
         for key in broken {
             self.sockets.remove(&key);
         }
         self.look();
+        true
     }
 
-    /// Takes note of what changed on this host.
-    fn note_events(&mut self) {
+    /// Takes note of what changed on this host; says whether something did.
+    fn note_events(&mut self) -> bool {
         let mut changed = false;
         loop {
             match self.monitor.next(Duration::ZERO) {
@@ -230,16 +240,30 @@ impl Engine {
             }
         }
         if !changed {
-            return;
+            return false;
         }
         match Surroundings::read(&mut self.netlink) {
             Ok(surroundings) => {
                 self.surroundings = surroundings;
+                self.forget_unused();
                 self.look();
                 self.hold_again();
             }
             Err(error) => tracing::error!(%error, "can't read interfaces"),
         }
+        true
+    }
+
+    /// Closes the sockets that no virtual router needs any more.
+    fn forget_unused(&mut self) {
+        let needed: BTreeSet<(&str, Family)> = self.instances.iter().map(key).collect();
+        self.sockets
+            .retain(|(name, family), _| needed.contains(&(name.as_str(), *family)));
+        let indices: BTreeSet<u32> = needed
+            .iter()
+            .filter_map(|(name, _)| self.surroundings.index(name))
+            .collect();
+        self.senders.retain(|index, _| indices.contains(index));
     }
 
     /// Tells every virtual router of its interface, and opens the sockets it needs.
@@ -273,11 +297,7 @@ impl Engine {
         let config = &self.instances[at].router;
         let name = &config.interface;
         let index = self.surroundings.index(name).context("no such interface")?;
-        let family = if config.is_ipv6() {
-            Family::V6
-        } else {
-            Family::V4
-        };
+        let (_, family) = key(&self.instances[at]);
         let key = (name.clone(), family);
         let known = self.sockets.get(&key).map(RawIp::index);
         if known != Some(index) {
@@ -294,17 +314,25 @@ impl Engine {
     /// Does what it is told, but for ending.
     fn obey(&mut self) -> Order {
         self.ear.quiet();
+        let mut order = Order::Nothing;
         loop {
             match self.ear.commands.try_recv() {
                 Ok(Command::Reading(tracker, reading)) => {
                     let now = self.now();
                     self.router.handle_reading(&tracker, reading, now);
+                    order = Order::GoOn;
                 }
                 Ok(Command::Configure(config, notices, answer)) => {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.configure(&config, notices));
+                    order = Order::GoOn;
+                }
+                Ok(Command::States(answer)) => {
+                    let _ = answer.send(self.router.states());
                 }
                 Ok(Command::Leave(answer)) => {
+                    self.router.advertise(self.now());
+                    self.carry();
                     let routers = self.router.routers().iter();
                     let masters = routers.filter(|router| router.state() == State::Master);
                     let names = masters.map(|router| router.config().name.clone());
@@ -317,7 +345,7 @@ impl Engine {
                     return Order::Leave;
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Order::Stop,
-                Err(TryRecvError::Empty) => return Order::GoOn,
+                Err(TryRecvError::Empty) => return order,
             }
         }
     }
@@ -331,12 +359,14 @@ impl Engine {
         // Of those that are gone; the positions are still the old ones, and so is who is told.
         self.carry();
         self.notices = notices;
-        self.instances = config.instances.clone();
+        let before = std::mem::replace(&mut self.instances, config.instances.clone());
         self.virtual_ = virtual_addresses(config);
         self.tracked = tracked_interfaces(config);
         self.complaints.clear();
         self.router.set_config(routers, groups, now);
         self.carry();
+        self.forget_unused();
+        self.hold_otherwise(&before);
         self.clear_stale(&BTreeSet::new());
         self.look();
         Ok(())
@@ -447,9 +477,37 @@ impl Engine {
                     continue;
                 };
                 match self.netlink.address_delete(index, address, holding.prefix) {
-                    Ok(_) => tracing::warn!(%address, "took away an address that was left behind"),
+                    Ok(true) => {
+                        tracing::warn!(%address, "took away an address that was left behind");
+                    }
+                    // It is on its way already.
+                    Ok(false) => {}
                     Err(error) => tracing::error!(%error, %address, "can't take an address away"),
                 }
+            }
+        }
+    }
+
+    /// Holds addresses as a new configuration says: on another interface, in another network, or by
+    /// another label than before.
+    fn hold_otherwise(&mut self, before: &[Instance]) {
+        for at in 0..self.instances.len() {
+            for address in self.own_addresses(at) {
+                let (holding, index) = self.holding(at, address);
+                let old = before.iter().flat_map(|instance| &instance.holdings);
+                let mut old = old.filter(|old| old.address == address);
+                let held = self.held.iter().find(|((_, held), _)| *held == address);
+                let (Some((&(on, _), &prefix)), Some(index)) = (held, index) else {
+                    continue;
+                };
+                if on == index && old.next().is_none_or(|old| *old == holding) {
+                    continue;
+                }
+                self.held.remove(&(on, address));
+                if let Err(error) = self.netlink.address_delete(on, address, prefix) {
+                    tracing::error!(%error, %address, "can't remove a virtual address");
+                }
+                self.hold(at, address);
             }
         }
     }
@@ -508,6 +566,15 @@ fn checked_groups(config: &VrrpConfig) -> Result<Vec<SyncGroup>> {
         groups.push(SyncGroup::new(&group.name, &members, group.tracking_weight));
     }
     Ok(groups)
+}
+
+/// What a virtual router listens with.
+fn key(instance: &Instance) -> (&str, Family) {
+    let family = match instance.router.is_ipv6() {
+        true => Family::V6,
+        false => Family::V4,
+    };
+    (&instance.router.interface, family)
 }
 
 fn virtual_addresses(config: &VrrpConfig) -> Vec<IpAddr> {

@@ -52,7 +52,7 @@ impl Surroundings {
     pub(super) fn interface(&self, instance: &Instance, virtual_: &[IpAddr]) -> Option<Interface> {
         let config = &instance.router;
         let link = self.links.get(&config.interface)?;
-        if !self.is_up(&config.interface) {
+        if instance.track_interface && !self.is_up(&config.interface) {
             return None;
         }
         Some(Interface {

@@ -59,6 +59,26 @@ impl Checker {
         }
     }
 
+    /// A checker that was at work before, and is up or failed: its first failure is not the first of all.
+    pub fn resume(
+        config: CheckerConfig,
+        up: bool,
+        tried: bool,
+        chance: u32,
+        now: Duration,
+    ) -> Self {
+        Self {
+            up,
+            tried,
+            ..Self::new(config, chance, now)
+        }
+    }
+
+    /// True once a check has ended.
+    pub fn is_tried(&self) -> bool {
+        self.tried
+    }
+
     /// False while it is failed.
     pub fn is_up(&self) -> bool {
         self.up

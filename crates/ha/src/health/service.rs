@@ -86,19 +86,29 @@ pub struct ServiceHealth {
 impl ServiceHealth {
     /// A virtual service that was just made, without real servers; the first outputs add them.
     pub fn new(config: ServiceConfig) -> Self {
+        Self::resume(config, &[], false)
+    }
+
+    /// The same for a service that was minded before: what checks have added to real servers' weights, by
+    /// position, and whether there were enough. Nobody is told what has been told.
+    pub fn resume(config: ServiceConfig, dynamic: &[i64], enough: bool) -> Self {
         let total: u64 = config.servers.iter().map(|s| u64::from(s.weight)).sum();
         let quorum = u64::from(config.quorum).min(total).max(1);
-        let servers = config.servers.iter().map(|server| Server {
-            checkers: server.checkers.clone(),
-            dynamic: 0,
-            up: server.checkers.iter().all(|up| *up),
-            placed: None,
-        });
+        let servers = config
+            .servers
+            .iter()
+            .enumerate()
+            .map(|(at, server)| Server {
+                checkers: server.checkers.clone(),
+                dynamic: dynamic.get(at).copied().unwrap_or(0),
+                up: server.checkers.iter().all(|up| *up),
+                placed: None,
+            });
         let mut service = Self {
             servers: servers.collect(),
             quorum,
             hysteresis: u64::from(config.hysteresis).min(quorum - 1),
-            enough: false,
+            enough,
             sorry: false,
             outputs: VecDeque::new(),
             config,
@@ -127,6 +137,13 @@ impl ServiceHealth {
         let all = 0..self.servers.len();
         let live = all.filter(|at| self.servers[*at].up);
         live.map(|at| u64::from(self.weight(at))).sum()
+    }
+
+    /// Tells that a real server is up, if it is (`rs_init_notifies`).
+    pub fn tell_up(&mut self, server: usize) {
+        if self.is_up(server) {
+            self.notify_server(server, true);
+        }
     }
 
     /// The next thing to do.

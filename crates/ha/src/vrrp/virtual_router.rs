@@ -283,10 +283,22 @@ impl VirtualRouter {
     /// Takes a new configuration and keeps what it is: only what differs changes. Another interface,
     /// virtual router id or family makes another virtual router: stop this one and begin a new one.
     pub fn set_config(&mut self, config: RouterConfig, now: Duration) {
+        self.reconfigure(config, &BTreeMap::new(), now);
+    }
+
+    /// The same, when it is known what trackers found that it did not have.
+    pub(super) fn reconfigure(
+        &mut self,
+        config: RouterConfig,
+        known: &BTreeMap<String, Reading>,
+        now: Duration,
+    ) {
+        let same = self.config == config;
         let old = std::mem::replace(&mut self.config, config);
         let readings = self.config.trackers.iter().map(|tracker| {
             let at = old.trackers.iter().position(|t| t.name == tracker.name);
-            at.and_then(|at| self.readings[at])
+            let own = at.and_then(|at| self.readings[at]);
+            own.or_else(|| known.get(&tracker.name).copied())
         });
         self.readings = readings.collect();
         if self.state == State::Master {
@@ -305,6 +317,8 @@ impl VirtualRouter {
         }
         self.settle(now);
         match self.state {
+            // Others are told early only of what they can see.
+            _ if same => {}
             State::Master => {
                 self.interval = self.config.interval;
                 self.advertise(now);
@@ -315,6 +329,20 @@ impl VirtualRouter {
                 self.wait(now + self.master_down());
             }
             _ => {}
+        }
+    }
+
+    /// Takes what trackers found before it began.
+    pub(super) fn know(&mut self, known: &BTreeMap<String, Reading>) {
+        for (tracker, slot) in self.config.trackers.iter().zip(&mut self.readings) {
+            *slot = slot.or_else(|| known.get(&tracker.name).copied());
+        }
+    }
+
+    /// Advertises before it is due, if it is master.
+    pub(super) fn advertise_now(&mut self, now: Duration) {
+        if self.state == State::Master {
+            self.advertise(now);
         }
     }
 

@@ -1,20 +1,24 @@
 //! All virtual routers of a host.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::config::RouterConfig;
-use super::notice::Event;
+use super::notice::{Event, Notice, Scope};
 use super::output::{Datagram, Interface, Output};
 use super::reception::Rejection;
 use super::sync_group::SyncGroup;
 use super::tracker::Reading;
-use super::virtual_router::VirtualRouter;
+use super::virtual_router::{State, VirtualRouter};
 
 /// All virtual routers of a host, and their sync groups.
 #[derive(Debug, Default)]
 pub struct VrrpRouter {
     routers: Vec<VirtualRouter>,
     groups: Vec<SyncGroup>,
+    /// What each tracker found last: trackers tell changes only, and a virtual router that comes later
+    /// has to know too.
+    readings: BTreeMap<String, Reading>,
 }
 
 impl VrrpRouter {
@@ -27,7 +31,11 @@ impl VrrpRouter {
                 }
             }
         }
-        Self { routers, groups }
+        Self {
+            routers,
+            groups,
+            readings: BTreeMap::new(),
+        }
     }
 
     /// Stops the virtual routers that have no place in a new configuration; what they still want done
@@ -49,27 +57,33 @@ impl VrrpRouter {
         mut groups: Vec<SyncGroup>,
         now: Duration,
     ) {
+        // A tracker that nobody has begins anew when somebody has it again.
+        let trackers = configs.iter().flat_map(|config| &config.trackers);
+        let names: BTreeSet<String> = trackers.map(|tracker| tracker.name.clone()).collect();
+        self.readings.retain(|name, _| names.contains(name));
         let mut old = std::mem::take(&mut self.routers);
-        for config in configs {
+        for (at, config) in configs.into_iter().enumerate() {
             let found = old
                 .iter()
                 .position(|router| is_same(&config, router.config()));
-            self.routers.push(match found {
-                Some(at) => {
-                    let mut router = old.swap_remove(at);
-                    router.set_alone(now);
-                    router.set_config(config, now);
-                    router
-                }
-                None => VirtualRouter::new(config),
-            });
+            let group = groups.iter().find(|group| group.members().contains(&at));
+            let group = group.map(SyncGroup::tracking_weight);
+            let mut router = match found {
+                Some(found) => old.swap_remove(found),
+                None => VirtualRouter::new(config.clone()),
+            };
+            // Before anything counts: else a member would be told alone for a moment.
+            router.set_group(group);
+            router.know(&self.readings);
+            if found.is_some() {
+                router.reconfigure(config, &self.readings, now);
+            }
+            if group.is_none() {
+                router.set_group_fault(false, now);
+            }
+            self.routers.push(router);
         }
         for group in &mut groups {
-            for at in group.members() {
-                if let Some(router) = self.routers.get_mut(*at) {
-                    router.set_grouped(group.tracking_weight());
-                }
-            }
             group.join(&self.routers);
         }
         self.groups = groups;
@@ -114,6 +128,7 @@ impl VrrpRouter {
 
     /// Tells all virtual routers what the tracker `name` found.
     pub fn handle_reading(&mut self, name: &str, reading: Reading, now: Duration) {
+        self.readings.insert(name.to_owned(), reading);
         for router in &mut self.routers {
             router.handle_reading(name, reading, now);
         }
@@ -148,6 +163,38 @@ impl VrrpRouter {
             router.handle_timeout(now);
         }
         self.settle(now);
+    }
+
+    /// Has masters advertise at once: the time until others take this host for down begins anew.
+    pub fn advertise(&mut self, now: Duration) {
+        for router in &mut self.routers {
+            router.advertise_now(now);
+        }
+    }
+
+    /// What each group and each virtual router is, as a notice would say.
+    pub fn states(&self) -> Vec<Notice> {
+        let groups = self.groups.iter().map(|group| {
+            let name = group.name();
+            (Scope::Group, name, group.state(), 0)
+        });
+        let routers = self.routers.iter().map(|router| {
+            let name = router.config().name.as_str();
+            (Scope::Instance, name, router.state(), router.priority())
+        });
+        let all = groups.chain(routers);
+        all.map(|(scope, name, state, priority)| Notice {
+            scope,
+            name: name.to_owned(),
+            event: match state {
+                State::Master => Event::Master,
+                State::Backup => Event::Backup,
+                State::Fault => Event::Fault,
+                State::Initialize => Event::Stop,
+            },
+            priority,
+        })
+        .collect()
     }
 
     /// Stops all virtual routers.

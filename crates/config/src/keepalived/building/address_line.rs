@@ -95,6 +95,11 @@ pub(super) fn read(reader: &mut Reader<'_>, statement: &Statement) -> Option<Vir
             reader.error(word.place, format!("`{name}` needs a value"));
             continue;
         };
+        if name == "peer" {
+            let text = "`peer`: the address has no other end; use `dev` or a route";
+            reader.unsupported(word.place, text.to_owned());
+            continue;
+        }
         *slot = Some(value.text.clone());
         if name == "scope" && !SCOPES.contains(&&*value.text) && value.text.parse::<u8>().is_err() {
             let text = format!("`scope {}`: it is one of {}", value.text, SCOPES.join(", "));

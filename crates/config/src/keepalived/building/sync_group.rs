@@ -53,6 +53,13 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
                     .extend(names(block).map(|word| word.text.clone()));
                 continue;
             }
+            ("global_tracking", _) => {
+                let text = "`global_tracking` is no longer meant to be used: it is \
+                            `sync_group_tracking_weight`, and what all members track stands in the group";
+                reader.error(entry.place, text.to_owned());
+                group.tracking_weight = true;
+                continue;
+            }
             ("sync_group_tracking_weight", _) => {
                 group.tracking_weight = true;
                 continue;

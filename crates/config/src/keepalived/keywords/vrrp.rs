@@ -257,12 +257,7 @@ pub(super) const OTHERS: &[Keyword] = &[
         "vrrp_notify_priority_changes",
     ),
     no(SyncGroup, "smtp_alert", Switch, MAIL),
-    no(
-        SyncGroup,
-        "global_tracking",
-        Nothing,
-        "what one member tracks counts for it alone; track it in the group",
-    ),
+    yes(SyncGroup, "global_tracking", Nothing, "off"),
     yes(SyncGroup, "sync_group_tracking_weight", Nothing, "off"),
     yes(Script, "script", Word, "none, it is needed"),
     yes(Script, "interval", Whole(1, 4294), "1 s"),

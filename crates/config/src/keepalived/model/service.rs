@@ -1,5 +1,6 @@
 //! Virtual services and their real servers.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -50,6 +51,39 @@ pub struct Service {
     pub sorry: Option<Sorry>,
     /// The real servers, in order.
     pub servers: Vec<Server>,
+}
+
+/// What a virtual service is known by: one of the same key is the same, changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServiceKey {
+    /// What clients use.
+    pub target: Target,
+    /// An address is told apart by its protocol.
+    pub protocol: Protocol,
+    /// A firewall mark is told apart by its family.
+    pub is_ipv6: bool,
+}
+
+impl Service {
+    /// What it is known by.
+    pub fn key(&self) -> ServiceKey {
+        ServiceKey {
+            target: self.target.clone(),
+            protocol: self.protocol,
+            is_ipv6: self.is_ipv6,
+        }
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = if self.is_ipv6 { "inet6" } else { "inet" };
+        match &self.target {
+            Target::Address(address, port) => write!(f, "{address} {port} {:?}", self.protocol),
+            Target::Mark(mark) => write!(f, "fwmark {mark} {family}"),
+            Target::Group(name) => write!(f, "group {name} {:?} {family}", self.protocol),
+        }
+    }
 }
 
 /// What clients use.

@@ -13,11 +13,10 @@ impl VirtualRouter {
         self.weighted = weighted;
     }
 
-    /// It is in no group, or no longer in one.
-    pub(in crate::vrrp) fn set_alone(&mut self, now: Duration) {
-        self.grouped = false;
-        self.weighted = true;
-        self.set_group_fault(false, now);
+    /// It is in a group, where weights count or not, or in none; what follows is settled later.
+    pub(in crate::vrrp) fn set_group(&mut self, weighted: Option<bool>) {
+        self.grouped = weighted.is_some();
+        self.weighted = weighted.unwrap_or(true);
     }
 
     /// True when it is or would be master.

@@ -1,0 +1,81 @@
+//! What one daemon leaves behind for the next.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use pointsman_linux::netlink::Netlink;
+use serde::{Deserialize, Serialize};
+
+use crate::minding::Known;
+use crate::vrrp::Left;
+
+/// What is remembered while nobody runs virtual routers and checks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Memory {
+    /// Seconds since the machine started, suspended time included.
+    at: f64,
+    /// The virtual routers.
+    pub(super) left: Left,
+    /// The virtual services, by what they are known by in words.
+    #[serde(default)]
+    pub(super) services: BTreeMap<String, Known>,
+}
+
+impl Memory {
+    /// What is so now.
+    pub(super) fn new(left: Left, services: BTreeMap<String, Known>) -> Self {
+        let at = uptime();
+        Self { at, left, services }
+    }
+
+    /// Writes it to a file.
+    pub(super) fn write(&self, file: &Path) {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        if let Err(error) = fs::write(file, text) {
+            tracing::warn!(%error, "can't remember virtual routers; they will be elected anew");
+        }
+    }
+
+    /// Reads the file and removes it: it is about one moment.
+    pub(super) fn take(file: &Path) -> Option<Self> {
+        let text = fs::read_to_string(file).ok()?;
+        let _ = fs::remove_file(file);
+        let memory: Self = serde_json::from_str(&text).ok()?;
+        // Of another life of the machine.
+        (memory.at <= uptime()).then_some(memory)
+    }
+
+    /// Seconds since then.
+    pub(super) fn age(&self) -> f64 {
+        uptime() - self.at
+    }
+}
+
+/// Takes away the addresses that a daemon left at its end, as the file `left` tells; says how many.
+pub fn release(left: &Path) -> usize {
+    let Some(memory) = Memory::take(left) else {
+        return 0;
+    };
+    let Ok(mut netlink) = Netlink::new() else {
+        return 0;
+    };
+    let held = memory.left.held.into_iter();
+    let released = held.filter(|(index, address, prefix)| {
+        match netlink.address_delete(*index, *address, *prefix) {
+            Ok(was_there) => was_there,
+            Err(error) => {
+                tracing::warn!(%error, %address, "can't take an address away");
+                false
+            }
+        }
+    });
+    released.count()
+}
+
+/// Seconds since the machine started, suspended time included.
+fn uptime() -> f64 {
+    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let first = text.split_whitespace().next();
+    first.and_then(|word| word.parse().ok()).unwrap_or(0.0)
+}
