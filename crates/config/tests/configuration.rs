@@ -170,7 +170,22 @@ fn every_line_that_counts_otherwise_is_named_with_its_place() {
             instance(" lb_algo rr"),
             "7:2: error: unknown keyword `lb_algo` in vrrp_instance",
         ),
-        (instance(" use_vmac"), "7:2: unsupported: `use_vmac`"),
+        (
+            instance(" use_vmac_addr"),
+            "7:2: unsupported: `use_vmac_addr`",
+        ),
+        (
+            instance(" use_vmac /dev/null"),
+            "7:11: error: `/dev/null` is no name of an interface and no link-layer address",
+        ),
+        (
+            instance(" verify_vip 5 ask 10.0.0.1 step_down"),
+            "7:2: note: `verify_vip` is not keepalived's, which would name this line and leave it out",
+        ),
+        (
+            instance(" verify_vip ask me"),
+            "7:17: error: `me` is no address to ask",
+        ),
         (instance(" debug 3"), "7:2: note: `debug` has no effect"),
         (
             instance(" priority 5 6"),
@@ -320,6 +335,47 @@ fn no_keyword_stands_twice_in_a_block() {
         assert!(seen.insert((keyword.block, keyword.name)), "{keyword:?}");
     }
     assert!(seen.len() > 300, "{}", seen.len());
+}
+
+#[test]
+fn a_virtual_router_may_have_its_own_link_layer_address() {
+    let router = |name: &str, words: &str, address: &str| {
+        format!(
+            "vrrp_instance {name} {{\n interface eth0\n virtual_router_id 51\n {words}\n \
+             virtual_ipaddress {{\n {address}\n }}\n}}\n"
+        )
+    };
+    let text = router("A", "use_vmac", "10.0.0.1")
+        + &router("B", "use_vmac\n vmac_xmit_base", "fd00::1")
+        + &router("C", "use_vmac mine 02:00:00:00:00:07", "10.0.0.2")
+        + &router("D", "", "10.0.0.3")
+        + &router("E", "use_vmac\n unicast_peer {\n 10.0.0.9\n }", "10.0.0.4");
+    let (configuration, _) = read(&text);
+    let vmacs: Vec<_> = configuration
+        .instances
+        .iter()
+        .map(|one| {
+            let vmac = one.vmac.as_ref()?;
+            Some(format!(
+                "{} {} {}",
+                vmac.name, vmac.mac, vmac.advertise_below
+            ))
+        })
+        .collect();
+    let vmacs: Vec<_> = vmacs
+        .iter()
+        .map(|vmac| vmac.as_deref().unwrap_or("none"))
+        .collect();
+    assert_eq!(
+        vmacs,
+        [
+            "vrrp.51 00:00:5e:00:01:33 false",
+            "vrrp6.51 00:00:5e:00:02:33 true",
+            "mine 02:00:00:00:00:07 false",
+            "none",
+            "vrrp4.51 00:00:5e:00:01:33 true",
+        ]
+    );
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod holding;
 pub mod hooks;
 mod surroundings;
 pub mod track;
+mod vmac;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -26,6 +28,8 @@ use tokio::sync::oneshot;
 
 pub use engine::INTERFACE_TRACKER;
 pub use holding::Holding;
+pub use vmac::Vmac;
+pub use watch::{VERIFY_TRACKER, Verification};
 
 /// What all virtual routers of this host are told to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,6 +53,10 @@ pub struct Instance {
     pub source: Option<std::net::IpAddr>,
     /// False when it goes on while its interface is down (`dont_track_primary`).
     pub track_interface: bool,
+    /// Its own link-layer address, if it has one (`use_vmac`).
+    pub vmac: Option<Vmac>,
+    /// How it finds out whether its addresses are believed (`verify_vip`).
+    pub verification: Option<Verification>,
 }
 
 /// A sync group.
@@ -72,6 +80,12 @@ pub struct Left {
     pub masters: BTreeSet<String>,
     /// Interfaces' numbers, their virtual addresses, and the networks' lengths in bits.
     pub held: Vec<(u32, std::net::IpAddr, u8)>,
+    /// Names of interfaces of virtual link-layer addresses.
+    #[serde(default)]
+    pub vmacs: Vec<String>,
+    /// Kernel parameters that were changed for them, as they were.
+    #[serde(default)]
+    pub changed: BTreeMap<String, String>,
 }
 
 /// How a virtual router is.
@@ -109,10 +123,13 @@ pub struct RouterStatus {
     pub pauses: u64,
     /// Advertisements that did not count, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// Whether the segment believes that it has its addresses (`verify_vip`); unknown without.
+    #[serde(default)]
+    pub believed: Option<bool>,
 }
 
 impl RouterStatus {
-    fn of(router: &VirtualRouter) -> Self {
+    fn of(router: &VirtualRouter, believed: Option<bool>) -> Self {
         let config = router.config();
         let RouterStats {
             received,
@@ -144,6 +161,7 @@ impl RouterStatus {
                 .into_iter()
                 .map(|(why, n)| (why.to_owned(), n))
                 .collect(),
+            believed,
         }
     }
 }

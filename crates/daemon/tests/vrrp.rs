@@ -11,8 +11,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use pointsman_daemon::vrrp::{Board, Instance, Vrrp, VrrpConfig};
-use pointsman_ha::vrrp::{Notice, Peer, Peers, RouterConfig, Version};
+use pointsman_daemon::vrrp::{
+    Board, Instance, VERIFY_TRACKER, Verification, Vmac, Vrrp, VrrpConfig,
+};
+use pointsman_ha::vrrp::{Notice, Peer, Peers, RouterConfig, Tracker, VerifyConfig, Version};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use frr::Frr;
@@ -30,6 +32,7 @@ struct Manner {
     unicast: bool,
     password: Option<&'static str>,
     centiseconds: u64,
+    vmac: bool,
 }
 
 const PLAIN: Manner = Manner {
@@ -38,6 +41,7 @@ const PLAIN: Manner = Manner {
     unicast: false,
     password: None,
     centiseconds: 100,
+    vmac: false,
 };
 
 impl Manner {
@@ -89,6 +93,12 @@ impl Manner {
             holdings: Vec::new(),
             source,
             track_interface: true,
+            vmac: self.vmac.then(|| Vmac {
+                name: "vrrp.51".to_owned(),
+                mac: pointsman_wire::vrrp::virtual_mac(51, self.v6),
+                advertise_below: false,
+            }),
+            verification: None,
         };
         VrrpConfig {
             instances: vec![instance],
@@ -110,6 +120,9 @@ impl Manner {
         if self.unicast {
             let (source, peer) = (self.host(host), self.host(peer));
             more += &format!("unicast_src_ip {source}\nunicast_peer {{\n {peer}\n }}\n");
+        }
+        if self.vmac {
+            more += "use_vmac\n";
         }
         let version = self.version.number();
         let interval = self.centiseconds as f64 / 100.0;
@@ -292,6 +305,15 @@ fn all_manners_interoperate_with_keepalived() {
             unicast: true,
             ..quick
         },
+        Manner {
+            vmac: true,
+            ..quick
+        },
+        Manner {
+            v6: true,
+            vmac: true,
+            ..quick
+        },
     ];
     // Each has a segment of its own, and mostly waits.
     std::thread::scope(|scope| {
@@ -373,5 +395,148 @@ fn all_versions_interoperate_with_frr() {
         for manner in manners {
             scope.spawn(move || interoperates_with_frr(manner));
         }
+    });
+}
+
+/// The neighbour that a host has for an address: its link-layer address, once it has asked.
+fn who_has(segment: &Segment, host: usize, address: &str) -> String {
+    let mut ping = segment.hosts[host].command("ping");
+    let _ = ping
+        .args(["-c", "1", "-W", "1", "-n", address])
+        .stdout(std::process::Stdio::null())
+        .status();
+    let listed = ip(
+        &segment.hosts[host],
+        &format!("neighbour show {address} dev eth0"),
+    );
+    let mut words = listed.split_whitespace();
+    words.find(|word| *word == "lladdr");
+    words.next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_virtual_link_layer_address_moves_with_the_master_and_leaves_nothing() {
+    for v6 in [false, true] {
+        let Some(segment) = Segment::new(3) else {
+            return;
+        };
+        let manner = Manner {
+            version: Version::V3,
+            centiseconds: 10,
+            vmac: true,
+            v6,
+            ..PLAIN
+        };
+        let vip = manner.address();
+        let before = |host: usize| {
+            let settings = "net.ipv4.conf.eth0.arp_ignore net.ipv4.conf.eth0.arp_filter";
+            segment::run(&segment.hosts[host], "sysctl", settings)
+        };
+        let settings = before(0);
+        // Left by a daemon that was killed.
+        let left = if v6 { "2" } else { "1" };
+        ip(
+            &segment.hosts[1],
+            &format!("link add vrrp.51 link eth0 address 00:00:5e:00:0{left}:33 type macvlan"),
+        );
+        let (high, _) = begin(&segment, 0, &manner.ours(150, 0, 1));
+        let (low, _) = begin(&segment, 1, &manner.ours(100, 1, 0));
+        segment.wait_for_owner(0, &[0, 1], vip);
+        wait("the backup to know its master", || {
+            low.status()[0].master.is_some()
+        });
+        let virtual_mac = format!("00:00:5e:00:0{left}:33");
+        wait("the client to find the virtual address", || {
+            who_has(&segment, 2, vip) == virtual_mac
+        });
+        let port = |number: usize| {
+            let listed = segment::run(&segment.bridge, "bridge", "fdb show br br0");
+            let mut lines = listed.lines().filter(|line| line.starts_with(&virtual_mac));
+            lines.any(|line| line.contains(&format!("dev port{number} ")))
+        };
+        assert!(port(1), "the bridge has learned it where the master is");
+        // The backup says nothing in its name.
+        let down = ip(&segment.hosts[1], "-o link show dev vrrp.51");
+        assert!(down.contains("state DOWN"), "{down}");
+        high.stop();
+        segment.wait_for_owner(1, &[0, 1], vip);
+        wait("the bridge to learn where the address went", || port(2));
+        assert_eq!(who_has(&segment, 2, vip), virtual_mac, "as before");
+        assert_eq!(settings, before(0), "put back");
+        assert!(!ip(&segment.hosts[0], "-o link").contains("vrrp.51"));
+        low.stop();
+        assert!(!ip(&segment.hosts[1], "-o link").contains("vrrp.51"));
+    }
+}
+
+/// Has the port of the first host drop what comes in the name of the virtual address.
+const FILTERS: [[&str; 2]; 2] = [
+    [
+        "ebtables",
+        "-A FORWARD -i port1 -p ARP --arp-ip-src 10.77.0.100 -j DROP",
+    ],
+    [
+        "ebtables",
+        "-A FORWARD -i port1 -p IPv6 --ip6-source fd77::100 -j DROP",
+    ],
+];
+
+#[test]
+fn a_master_that_nobody_believes_says_so_and_steps_down() {
+    std::thread::scope(|scope| {
+        for v6 in [false, true] {
+            scope.spawn(move || a_master_is_not_believed(v6));
+        }
+    });
+}
+
+fn a_master_is_not_believed(v6: bool) {
+    let Some(segment) = Segment::new(3) else {
+        return;
+    };
+    let manner = Manner {
+        version: Version::V3,
+        centiseconds: 10,
+        v6,
+        ..PLAIN
+    };
+    let vip = manner.address();
+    let verified = |step_down: Option<u64>, priority, host, peer| {
+        let mut config = manner.ours(priority, host, peer);
+        let instance = &mut config.instances[0];
+        instance.verification = Some(Verification {
+            config: VerifyConfig {
+                every: Duration::from_secs(1),
+                step_down: step_down.map(Duration::from_secs),
+            },
+            ask: vec![manner.host(2).parse().expect("an address")],
+        });
+        if step_down.is_some() {
+            let tracker = Tracker::new(&format!("{VERIFY_TRACKER}VI_1"));
+            instance.router.trackers.push(tracker);
+        }
+        config
+    };
+    let (high, _) = begin(&segment, 0, &verified(None, 150, 0, 1));
+    let (low, _) = begin(&segment, 1, &verified(Some(600), 100, 1, 0));
+    segment.wait_for_owner(0, &[0, 1], vip);
+    wait("the master to be believed", || {
+        high.status()[0].believed == Some(true)
+    });
+    assert_eq!(low.status()[0].believed, None, "a backup asks nobody");
+    // Who answers nothing at all proves nothing.
+    let [program, rule] = FILTERS[usize::from(v6)];
+    segment::run(&segment.bridge, program, rule);
+    wait("the master to find out", || {
+        high.status()[0].believed == Some(false)
+    });
+    assert!(segment.has(0, vip), "it was not told to step down");
+    let (tell, _told) = unbounded_channel();
+    high.set_config(&verified(Some(600), 150, 0, 1), tell)
+        .expect("it can be");
+    segment.wait_for_owner(1, &[0, 1], vip);
+    assert_eq!(high.status()[0].state, "FAULT");
+    wait("the second to be believed", || {
+        low.status()[0].believed == Some(true)
     });
 }

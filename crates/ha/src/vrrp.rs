@@ -30,6 +30,10 @@
 //! How often the segment is told where the addresses are, by gratuitous ARP or unsolicited neighbor
 //! advertisements.
 //!
+//! # [`Verifier`]
+//!
+//! Asks the segment whether it believes that a master has its addresses.
+//!
 //! # [`Notice`]
 //!
 //! A change of state in the words in which keepalived tells scripts and FIFOs.
@@ -41,6 +45,7 @@ mod output;
 mod reception;
 mod sync_group;
 mod tracker;
+mod verifier;
 mod virtual_router;
 mod vrrp_router;
 
@@ -51,5 +56,6 @@ pub use output::{Datagram, Interface, Output};
 pub use reception::Rejection;
 pub use sync_group::SyncGroup;
 pub use tracker::{Reading, Tracker};
+pub use verifier::{Belief, Verifier, VerifyConfig, VerifyOutput};
 pub use virtual_router::{RouterStats, State, VirtualRouter};
 pub use vrrp_router::VrrpRouter;

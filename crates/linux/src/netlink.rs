@@ -12,6 +12,7 @@ use message::{Attributes, Message, Messages, Request, string, u32_at};
 
 mod address;
 mod link;
+mod macvlan;
 mod message;
 mod monitor;
 mod neighbour;

@@ -78,6 +78,13 @@ fn status_text(status: &Status) -> String {
             "router       {} {} on {}, id {}, priority {}{master}",
             router.name, router.state, router.interface, router.vrid, router.priority
         );
+        if router.believed == Some(false) {
+            let _ = writeln!(
+                text,
+                "NOT BELIEVED {} has its addresses, and neighbors do not answer them",
+                router.name
+            );
+        }
     }
     let _ = writeln!(text, "pins         {}", status.pin_dir);
     let state = &status.state;

@@ -186,7 +186,7 @@ fn what_cannot_be_done_is_told_before_anything_is_done() {
             "keepalived.conf:2:3: error:",
         ),
         (
-            "vrrp_instance V {\n interface eth0\n virtual_router_id 1\n use_vmac\n \
+            "vrrp_instance V {\n interface eth0\n virtual_router_id 1\n use_ipvlan\n \
              virtual_ipaddress {\n 10.9.0.9\n }\n}\n",
             "keepalived.conf:4:2: unsupported:",
         ),

@@ -230,6 +230,8 @@ fn a_client_waits_for_the_next_master_no_longer_than_with_keepalived() {
         isolated.report("isolated, 10 cs", &pair);
         match &theirs {
             None => theirs = Some([stopped, isolated]),
+            // How soon it takes over is the second's affair.
+            Some(_) if kinds[1] == Kind::Keepalived => {}
             Some([their_stopped, their_isolated]) => {
                 assert_bound(&stopped, Duration::from_millis(100), their_stopped);
                 assert_bound(&isolated, Duration::from_millis(400), their_isolated);
@@ -248,6 +250,7 @@ fn a_client_waits_for_the_next_master_no_longer_than_with_keepalived() {
         isolated.report("isolated, 1 s", &pair);
         match &theirs {
             None => theirs = Some(isolated),
+            Some(_) if kinds[1] == Kind::Keepalived => {}
             Some(theirs) => assert_bound(&isolated, Duration::from_millis(3700), theirs),
         }
     }

@@ -10,6 +10,8 @@ mod service_group;
 mod settling;
 mod sync_group;
 mod tracking;
+mod verification;
+mod virtual_mac;
 
 use super::diagnostic::Diagnostic;
 use super::document::{Document, Place, Statement, Word};

@@ -32,6 +32,8 @@ pub enum Status {
     NoEffect(&'static str),
     /// It is not done; this is what becomes different.
     Unsupported(&'static str),
+    /// It is read, and keepalived does not know it.
+    Own,
 }
 
 /// What follows a keyword.
@@ -210,16 +212,17 @@ pub fn find(block: Block, name: &str) -> Option<&'static Keyword> {
 /// The table as COMPATIBILITY.md shows it: a row of Markdown for each block.
 pub fn markdown() -> String {
     let mut text = String::from(
-        "| Block | in the model | accepted, without effect | named as unsupported |\n\
-         |---|---|---|---|\n",
+        "| Block | in the model | accepted, without effect | named as unsupported | not keepalived's |\n\
+         |---|---|---|---|---|\n",
     );
     for block in Block::ALL {
-        let mut cells = [const { Vec::new() }; 3];
+        let mut cells = [const { Vec::new() }; 4];
         for keyword in all().filter(|keyword| keyword.block == block) {
             let cell = match keyword.status {
                 Status::Supported => 0,
                 Status::NoEffect(_) => 1,
                 Status::Unsupported(_) => 2,
+                Status::Own => 3,
             };
             cells[cell].push(keyword.name);
         }
@@ -227,9 +230,9 @@ pub fn markdown() -> String {
             names.sort_unstable();
             names.join(" ")
         });
-        let [supported, idle, unsupported] = cells;
+        let [supported, idle, unsupported, own] = cells;
         text += &format!(
-            "| {} | {supported} | {idle} | {unsupported} |\n",
+            "| {} | {supported} | {idle} | {unsupported} | {own} |\n",
             block.name()
         );
     }
@@ -248,6 +251,16 @@ const fn yes(
         arguments,
         status: Status::Supported,
         default,
+    }
+}
+
+const fn own(block: Block, name: &'static str, arguments: Arguments) -> Keyword {
+    Keyword {
+        block,
+        name,
+        arguments,
+        status: Status::Own,
+        default: "off",
     }
 }
 

@@ -14,7 +14,8 @@ pub use checker::{
 };
 pub use global::{Announce, Fifo, Global};
 pub use instance::{
-    Authentication, Instance, Notify, Peer, SyncGroup, Track, Tracked, VirtualAddress,
+    Authentication, Instance, Notify, Peer, SyncGroup, Track, Tracked, Verification,
+    VirtualAddress, VirtualMac,
 };
 pub use service::{Members, Method, Server, Service, ServiceGroup, ServiceKey, Sorry, Target};
 

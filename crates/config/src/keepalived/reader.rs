@@ -106,6 +106,12 @@ impl<'a> Reader<'a> {
                     format!("`{name}` has no effect: {why}"),
                 );
             }
+            Status::Own => {
+                let text = format!(
+                    "`{name}` is not keepalived's, which would name this line and leave it out"
+                );
+                self.report(Severity::Note, place, text);
+            }
             Status::Supported => {}
         }
     }

@@ -81,7 +81,7 @@ pub fn said_by_keepalived(dump: &[String]) -> Said {
     let mut said = Said::new();
     let mut within = false;
     let mut lists = false;
-    // A virtual MAC is unsupported, which is said; the rest is compared as if it weren't there.
+    // Here an address stays named after the instance's interface, there after the virtual MAC's.
     let mut on_base = (String::new(), String::new());
     for line in dump {
         let line = &match line.split_once(", vmac on ") {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use pointsman_linux::netlink::Netlink;
+use pointsman_linux::sysctl;
 use serde::{Deserialize, Serialize};
 
 use crate::minding::Known;
@@ -70,7 +71,20 @@ pub fn release(left: &Path) -> usize {
             }
         }
     });
-    released.count()
+    let released = released.count();
+    for name in &memory.left.vmacs {
+        if let Ok(link) = netlink.link_by_name(name)
+            && link.kind.as_deref() == Some("macvlan")
+            && let Err(error) = netlink.link_delete(link.index)
+        {
+            tracing::warn!(%error, interface = %name, "can't remove it");
+        }
+    }
+    for (key, value) in &memory.left.changed {
+        // The interface may be gone.
+        let _ = sysctl::write(key, value);
+    }
+    released
 }
 
 /// Seconds since the machine started, suspended time included.

@@ -8,15 +8,22 @@ use pointsman_config::keepalived::model::{
     Authentication, Instance, Notify, Tracked, VirtualAddress,
 };
 
+use pointsman_ha::vrrp::{Tracker, VerifyConfig};
+
 use super::command::Commands;
 use crate::vrrp::hooks::{HooksConfig, Scripts};
 use crate::vrrp::track::{FileTracker, ScriptTracker};
-use crate::vrrp::{self, Group, Holding, VrrpConfig};
+use crate::vrrp::{self, Group, Holding, VERIFY_TRACKER, Verification, VrrpConfig};
 
 /// The virtual routers and their groups.
 pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> VrrpConfig {
     let mut instances = Vec::new();
-    for (instance, router) in configuration.instances.iter().zip(configuration.routers()) {
+    for (instance, mut router) in configuration.instances.iter().zip(configuration.routers()) {
+        let verification = instance.verification.as_ref();
+        if verification.is_some_and(|wish| wish.step_down.is_some()) {
+            let name = format!("{VERIFY_TRACKER}{}", instance.name);
+            router.trackers.push(Tracker::new(&name));
+        }
         let problem = unsupported(configuration, instance)
             .or_else(|| router.check().err().map(|error| error.problem));
         match problem {
@@ -26,6 +33,18 @@ pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> V
                 holdings: holdings(instance, faults),
                 source: instance.source,
                 track_interface: instance.track_primary,
+                vmac: instance.vmac.clone().map(|vmac| vrrp::Vmac {
+                    name: vmac.name,
+                    mac: vmac.mac,
+                    advertise_below: vmac.advertise_below,
+                }),
+                verification: instance.verification.as_ref().map(|wish| Verification {
+                    config: VerifyConfig {
+                        every: wish.every,
+                        step_down: wish.step_down,
+                    },
+                    ask: wish.ask.clone(),
+                }),
             }),
         }
     }

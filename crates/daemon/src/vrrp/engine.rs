@@ -10,16 +10,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pointsman_ha::vrrp::{
-    Datagram, Notice, Output, Peers, Reading, Rejection, State, SyncGroup, VirtualRouter,
-    VrrpRouter,
+    Belief, Datagram, Notice, Output, Peers, Reading, Rejection, State, SyncGroup, VerifyOutput,
+    VirtualRouter, VrrpRouter,
 };
 use pointsman_linux::netlink::{Event, Monitor, Netlink};
 use pointsman_linux::packet::Sender as FrameSender;
 use pointsman_linux::raw_ip::{self, Family, RawIp};
+use pointsman_wire::Mac;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::holding::Holding;
 use super::surroundings::Surroundings;
+use super::vmac::Vmacs;
+use super::watch::{VERIFY_TRACKER, Watch};
 use super::{Board, Command, Ear, Instance, Left, RouterStatus, VrrpConfig};
 
 /// VRRP's IP protocol number.
@@ -57,6 +60,10 @@ pub(super) struct Engine {
     netlink: Netlink,
     surroundings: Surroundings,
     sockets: BTreeMap<(String, Family), RawIp>,
+    /// Those of virtual link-layer addresses, for sending alone.
+    vmac_sockets: BTreeMap<(String, Family), RawIp>,
+    vmacs: Vmacs,
+    watches: Vec<Watch>,
     senders: BTreeMap<u32, FrameSender>,
     /// Interfaces' numbers and the virtual addresses that they have from us, with the networks' lengths.
     held: BTreeMap<(u32, IpAddr), u8>,
@@ -100,6 +107,9 @@ impl Engine {
             netlink,
             surroundings,
             sockets: BTreeMap::new(),
+            vmac_sockets: BTreeMap::new(),
+            vmacs: Vmacs::default(),
+            watches: Vec::new(),
             senders: BTreeMap::new(),
             held: BTreeMap::new(),
             complaints: BTreeMap::new(),
@@ -107,6 +117,8 @@ impl Engine {
             epoch: Instant::now(),
             begins: config.startup_delay,
         };
+        engine.make_vmacs(resume);
+        engine.set_watches();
         engine.clear_stale(resume);
         engine.look();
         engine.carry();
@@ -125,6 +137,7 @@ impl Engine {
             let deadlines = [
                 self.router.poll_timeout(),
                 (self.begins > now).then_some(self.begins),
+                self.watches.iter().filter_map(Watch::poll_timeout).min(),
             ];
             let deadline = deadlines.into_iter().flatten().min();
             self.wait(deadline.map_or(IDLE, |at| at.saturating_sub(now)));
@@ -138,6 +151,7 @@ impl Engine {
                 Order::Stop => {
                     self.router.stop(self.now());
                     self.carry();
+                    self.vmacs.retain(&mut self.netlink, &[]);
                     self.publish();
                     return;
                 }
@@ -152,6 +166,7 @@ impl Engine {
                 self.router.handle_timeout(now);
                 happened = true;
             }
+            happened |= self.watch();
             if happened {
                 self.carry();
                 self.publish();
@@ -170,6 +185,8 @@ impl Engine {
         ];
         let sockets = self.sockets.values();
         fds.extend(sockets.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
+        let ears = self.watches.iter().filter_map(Watch::ear);
+        fds.extend(ears.map(|ear| PollFd::new(ear, PollFlags::POLLIN)));
         // Rounded up: waking too early would spin.
         let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
         let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
@@ -246,6 +263,7 @@ impl Engine {
             Ok(surroundings) => {
                 self.surroundings = surroundings;
                 self.forget_unused();
+                self.make_vmacs(&BTreeSet::new());
                 self.look();
                 self.hold_again();
             }
@@ -262,6 +280,7 @@ impl Engine {
         let indices: BTreeSet<u32> = needed
             .iter()
             .filter_map(|(name, _)| self.surroundings.index(name))
+            .chain((0..self.instances.len()).filter_map(|at| self.device(at)))
             .collect();
         self.senders.retain(|index, _| indices.contains(index));
     }
@@ -338,9 +357,12 @@ impl Engine {
                     let names = masters.map(|router| router.config().name.clone());
                     let held = self.held.iter();
                     let held = held.map(|((index, address), prefix)| (*index, *address, *prefix));
+                    let (vmacs, changed) = self.vmacs.left();
                     let _ = answer.send(Left {
                         masters: names.collect(),
                         held: held.collect(),
+                        vmacs,
+                        changed,
                     });
                     return Order::Leave;
                 }
@@ -363,10 +385,13 @@ impl Engine {
         self.virtual_ = virtual_addresses(config);
         self.tracked = tracked_interfaces(config);
         self.complaints.clear();
+        self.make_vmacs(&BTreeSet::new());
         self.router.set_config(routers, groups, now);
+        self.set_watches();
         self.carry();
         self.forget_unused();
         self.hold_otherwise(&before);
+        self.retain_vmacs();
         self.clear_stale(&BTreeSet::new());
         self.look();
         Ok(())
@@ -387,12 +412,25 @@ impl Engine {
                 }
             }
         }
+        self.lower_vmacs();
     }
 
     fn send(&mut self, at: usize, datagram: Datagram) {
-        let name = &self.instances[at].router.interface;
         let family = Family::of(datagram.destination);
-        let Some(socket) = self.sockets.get(&(name.clone(), family)) else {
+        if let Err(error) = self.raise_vmac(at, &datagram) {
+            return self.complain_of(at, "raise its own interface", &error);
+        }
+        let instance = &self.instances[at];
+        let socket = match &instance.vmac {
+            Some(vmac) if !vmac.advertise_below => {
+                self.vmac_sockets.get(&(vmac.name.clone(), family))
+            }
+            _ => {
+                let name = instance.router.interface.clone();
+                self.sockets.get(&(name, family))
+            }
+        };
+        let Some(socket) = socket else {
             return;
         };
         let sent = socket.send(&raw_ip::Datagram {
@@ -407,10 +445,11 @@ impl Engine {
     }
 
     fn announce(&mut self, at: usize, frame: &[u8]) {
-        let name = &self.instances[at].router.interface;
-        let Some(index) = self.surroundings.index(name) else {
-            return;
-        };
+        self.emit(at, self.device(at), frame);
+    }
+
+    fn emit(&mut self, at: usize, index: Option<u32>, frame: &[u8]) {
+        let Some(index) = index else { return };
         let sender = match self.senders.entry(index) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => match FrameSender::open(index) {
@@ -453,12 +492,92 @@ impl Engine {
         let instance = &self.instances[at];
         let known = instance.holdings.iter().find(|h| h.address == address);
         let holding = known.cloned().unwrap_or_else(|| Holding::host(address));
-        let device = holding
-            .device
-            .as_ref()
-            .unwrap_or(&instance.router.interface);
-        let index = self.surroundings.index(device);
+        let index = match &holding.device {
+            Some(device) => self.surroundings.index(device),
+            None => self.device(at),
+        };
         (holding, index)
+    }
+
+    /// The interface that has a virtual router's addresses, and announces them.
+    fn device(&self, at: usize) -> Option<u32> {
+        let instance = &self.instances[at];
+        match &instance.vmac {
+            Some(vmac) => self.vmacs.index(&vmac.name),
+            None => self.surroundings.index(&instance.router.interface),
+        }
+    }
+
+    /// Makes the interfaces of virtual link-layer addresses that are not there.
+    fn make_vmacs(&mut self, resume: &BTreeSet<String>) {
+        let mut made = false;
+        for at in 0..self.instances.len() {
+            let instance = self.instances[at].clone();
+            let Some(vmac) = &instance.vmac else { continue };
+            let Some(lower) = self.surroundings.link(&instance.router.interface) else {
+                continue;
+            };
+            let keep = resume.contains(&instance.router.name);
+            let v6 = instance.router.is_ipv6();
+            let before = self.vmacs.index(&vmac.name);
+            let result = self.vmacs.make(&mut self.netlink, vmac, lower, v6, keep);
+            if let Err(error) = result {
+                self.complain_of(at, "make its own interface", &error);
+            }
+            made |= self.vmacs.index(&vmac.name) != before;
+        }
+        if !made {
+            return;
+        }
+        self.vmac_sockets.clear();
+        match Surroundings::read(&mut self.netlink) {
+            Ok(surroundings) => self.surroundings = surroundings,
+            Err(error) => tracing::error!(%error, "can't read interfaces"),
+        }
+    }
+
+    fn retain_vmacs(&mut self) {
+        let wanted = self.instances.iter().filter_map(|one| one.vmac.as_ref());
+        let wanted: Vec<&str> = wanted.map(|vmac| vmac.name.as_str()).collect();
+        self.vmacs.retain(&mut self.netlink, &wanted);
+    }
+
+    /// A master's own interface is up; backups don't advertise.
+    fn raise_vmac(&mut self, at: usize, datagram: &Datagram) -> Result<()> {
+        let Some(vmac) = self.instances[at].vmac.clone() else {
+            return Ok(());
+        };
+        let key = (vmac.name.clone(), Family::of(datagram.destination));
+        if self.vmac_sockets.contains_key(&key) {
+            return Ok(());
+        }
+        let index = self.vmacs.index(&vmac.name).context("it is not there")?;
+        self.vmacs
+            .raise(&mut self.netlink, &vmac, Some(datagram.source))?;
+        let socket = RawIp::open(key.1, PROTOCOL, &vmac.name, index, CLASS)?;
+        self.vmac_sockets.insert(key, socket);
+        Ok(())
+    }
+
+    /// Whoever is master no more takes its own interface down.
+    fn lower_vmacs(&mut self) {
+        for at in 0..self.instances.len() {
+            let Some(vmac) = self.instances[at].vmac.clone() else {
+                continue;
+            };
+            let name = &self.instances[at].router.name;
+            let mut routers = self.router.routers().iter();
+            let master =
+                routers.any(|one| one.config().name == *name && one.state() == State::Master);
+            let is_up = self.vmac_sockets.keys().any(|(up, _)| *up == vmac.name);
+            if master || !is_up {
+                continue;
+            }
+            self.vmac_sockets.retain(|(up, _), _| *up != vmac.name);
+            if let Err(error) = self.vmacs.lower(&mut self.netlink, &vmac) {
+                self.complain_of(at, "take its own interface down", &error);
+            }
+        }
     }
 
     /// Takes away virtual addresses that a killed daemon left; not those of routers that go on.
@@ -534,9 +653,128 @@ impl Engine {
         all.copied().collect()
     }
 
+    /// Has a watch for each router that wants one.
+    fn set_watches(&mut self) {
+        let now = self.now();
+        let mut old = std::mem::take(&mut self.watches);
+        for instance in &self.instances {
+            let Some(verification) = &instance.verification else {
+                continue;
+            };
+            let name = &instance.router.name;
+            let same = |watch: &Watch| watch.router == *name && watch.is_as(verification);
+            let watch = match old.iter().position(same) {
+                Some(at) => old.swap_remove(at),
+                None => {
+                    let tracker = format!("{VERIFY_TRACKER}{name}");
+                    self.router.handle_reading(&tracker, Reading::Up, now);
+                    Watch::new(name, verification)
+                }
+            };
+            self.watches.push(watch);
+        }
+    }
+
+    /// Finds out whether masters are believed; true when there is something to carry.
+    fn watch(&mut self) -> bool {
+        let now = self.now();
+        let mut happened = false;
+        let mut watches = std::mem::take(&mut self.watches);
+        for watch in &mut watches {
+            let named = |one: &Instance| one.router.name == watch.router;
+            let Some(at) = self.instances.iter().position(named) else {
+                continue;
+            };
+            let mut routers = self.router.routers().iter();
+            let master = routers.any(|router| {
+                router.config().name == watch.router && router.state() == State::Master
+            });
+            let lower = self
+                .surroundings
+                .index(&self.instances[at].router.interface);
+            if let Err(error) = watch.handle_master(master, lower, now) {
+                self.complain_of(at, "verify its addresses", &error);
+            }
+            watch.hear();
+            if watch.poll_timeout().is_some_and(|due| due <= now) {
+                for output in watch.handle_timeout(now) {
+                    happened |= output != VerifyOutput::Ask;
+                    self.verify(at, watch, output);
+                }
+            }
+        }
+        self.watches = watches;
+        happened
+    }
+
+    fn verify(&mut self, at: usize, watch: &mut Watch, output: VerifyOutput) {
+        let now = self.now();
+        let tracker = format!("{VERIFY_TRACKER}{}", watch.router);
+        match output {
+            VerifyOutput::Ask => self.ask(at, watch),
+            VerifyOutput::Tell(Belief::Disbelieved) => tracing::error!(
+                instance = %watch.router,
+                "is master, and neighbors answer its own address but not its virtual one: something on the \
+                 way drops what comes from that; `pointsman doctor vrrp` tells what"
+            ),
+            VerifyOutput::Tell(_) => {
+                tracing::info!(instance = %watch.router, "neighbors answer its virtual address");
+            }
+            VerifyOutput::StepDown => {
+                tracing::warn!(instance = %watch.router, "steps down: nobody believes its address");
+                self.router.handle_reading(&tracker, Reading::Down, now);
+            }
+            VerifyOutput::StepUp => self.router.handle_reading(&tracker, Reading::Up, now),
+        }
+    }
+
+    /// Asks a neighbor, in the name of the virtual addresses and in the own one.
+    fn ask(&mut self, at: usize, watch: &mut Watch) {
+        let instance = self.instances[at].clone();
+        let interface = self.surroundings.interface(&instance, &self.virtual_);
+        let lower = self.surroundings.link(&instance.router.interface);
+        let (Some(interface), Some(lower)) = (interface, lower) else {
+            return;
+        };
+        let (index, Some(below)) = (lower.index, lower.mac) else {
+            return;
+        };
+        let known = self.netlink.neighbours().unwrap_or_default().into_iter();
+        let known = known.filter(|one| {
+            one.index == index
+                && one.usable_mac().is_some()
+                && !one.address.is_multicast()
+                && !self.virtual_.contains(&one.address)
+        });
+        let mut neighbors: Vec<IpAddr> = match &instance.router.peers {
+            Peers::Unicast { peers, .. } => peers.iter().map(|peer| peer.address).collect(),
+            Peers::Multicast(_) => Vec::new(),
+        };
+        neighbors.extend(known.map(|one| one.address));
+        let addresses = &instance.router.addresses;
+        let questions = watch.questions(&neighbors, addresses, &interface, Mac(below));
+        for question in questions {
+            if question.own {
+                self.emit(at, Some(index), &question.frame);
+            } else {
+                self.announce(at, &question.frame);
+            }
+        }
+    }
+
     /// Lets others see how things are.
     fn publish(&self) {
-        let status = self.router.routers().iter().map(RouterStatus::of).collect();
+        let routers = self.router.routers().iter();
+        let status = routers.map(|router| {
+            let name = &router.config().name;
+            let watch = self.watches.iter().find(|watch| watch.router == *name);
+            let believed = watch.and_then(|watch| match watch.belief() {
+                Belief::Unknown => None,
+                belief => Some(belief == Belief::Believed),
+            });
+            RouterStatus::of(router, believed)
+        });
+        let status = status.collect();
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 

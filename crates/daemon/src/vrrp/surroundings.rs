@@ -30,6 +30,11 @@ impl Surroundings {
         })
     }
 
+    /// An interface.
+    pub(super) fn link(&self, name: &str) -> Option<&Link> {
+        self.links.get(name)
+    }
+
     /// The number of an interface.
     pub(super) fn index(&self, name: &str) -> Option<u32> {
         self.links.get(name).map(|link| link.index)
@@ -57,7 +62,11 @@ impl Surroundings {
         }
         Some(Interface {
             source: self.source(link.index, instance, virtual_)?,
-            mac: Mac(link.mac?),
+            mac: match &instance.vmac {
+                // Without its interface it can't have its address.
+                Some(vmac) => self.links.get(&vmac.name).map(|_| vmac.mac)?,
+                None => Mac(link.mac?),
+            },
             router: config.is_ipv6() && forwards(&config.interface),
         })
     }

@@ -65,7 +65,7 @@ impl Segment {
 
     /// True when the host has the address.
     pub fn has(&self, host: usize, address: &str) -> bool {
-        let listed = ip(&self.hosts[host], "-o address show dev eth0");
+        let listed = ip(&self.hosts[host], "-o address show");
         listed
             .split_whitespace()
             .any(|word| word.split_once('/').map_or(word, |(address, _)| address) == address)
@@ -105,7 +105,8 @@ pub fn sysctl(namespace: &NetNs, assignment: &str) {
     run(namespace, "sysctl", &format!("-q -w {assignment}"));
 }
 
-fn run(namespace: &NetNs, program: &str, words: &str) -> String {
+/// Runs a program with these words in a namespace.
+pub fn run(namespace: &NetNs, program: &str, words: &str) -> String {
     let mut command: Command = namespace.command(program);
     let output = command
         .args(words.split_whitespace())

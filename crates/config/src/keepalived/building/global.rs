@@ -114,6 +114,7 @@ fn protocol(reader: &mut Reader<'_>, global: &mut Global, entry: &Entry<'_>) {
         ("vrrp_higher_prio_send_advert", Value::Switch(on)) => global.higher_send_advert = on,
         ("vrrp_notify_priority_changes", Value::Switch(on)) => global.notify_priority = on,
         ("vrrp_startup_delay", Value::Time(time)) => global.startup_delay = time,
+        ("vmac_prefix", Value::Word(word)) => global.vmac_prefix = Some(word.text.clone()),
         _ => {}
     }
 }

@@ -11,7 +11,7 @@ use super::super::model::{
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
 use super::sync_group::notify;
-use super::{Opened, address_line, is_new, small, tracking};
+use super::{Opened, address_line, is_new, small, tracking, verification, virtual_mac};
 
 /// `vrrp_instance`.
 pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, at: Opened<'_>) {
@@ -25,9 +25,19 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
         draft.identity(reader, &entry);
         draft.protocol(&entry);
         draft.addresses(reader, &entry);
+        draft.link(reader, &entry);
         notify(&mut draft.instance.notify, &entry);
     }
-    let instance = draft.finish(reader, &configuration.global);
+    let wish = draft.vmac.take();
+    let mut instance = draft.finish(reader, &configuration.global);
+    instance.vmac = wish.map(|wish| {
+        virtual_mac::settle(
+            &wish,
+            &instance,
+            &configuration.global,
+            &configuration.instances,
+        )
+    });
     let all = configuration.instances.iter().map(|i| i.name.as_str());
     if is_new(reader, "vrrp_instance", at, all) {
         configuration.instances.push(instance);
@@ -42,6 +52,7 @@ struct Draft {
     version: Option<u8>,
     password: Option<[u8; 8]>,
     authentication: Option<bool>,
+    vmac: Option<virtual_mac::Wish>,
 }
 
 impl Draft {
@@ -79,6 +90,8 @@ impl Draft {
                 priority: global.notify_priority,
                 ..Notify::default()
             },
+            vmac: None,
+            verification: None,
         };
         Self {
             instance,
@@ -87,6 +100,22 @@ impl Draft {
             version: None,
             password: None,
             authentication: None,
+            vmac: None,
+        }
+    }
+
+    /// What it does on its link.
+    fn link(&mut self, reader: &mut Reader<'_>, entry: &Entry<'_>) {
+        let words = match entry.value {
+            Value::Words(words) => words,
+            _ => &[],
+        };
+        match entry.keyword.name {
+            "use_vmac" => self.vmac = Some(virtual_mac::read(reader, words)),
+            "verify_vip" => {
+                self.instance.verification = Some(verification::read(reader, words));
+            }
+            _ => {}
         }
     }
 

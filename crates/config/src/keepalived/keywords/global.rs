@@ -133,12 +133,12 @@ pub(super) const GLOBAL: &[Keyword] = &[
         Nothing,
         "advertisements of unknown virtual routers are counted",
     ),
-    idle(Global, "vmac_prefix", Word, "there are no virtual MACs"),
+    yes(Global, "vmac_prefix", Word, "vrrp"),
     idle(
         Global,
         "vmac_addr_prefix",
         Word,
-        "there are no virtual MACs",
+        "addresses have no virtual MACs of their own",
     ),
     idle(
         Global,

@@ -3,10 +3,9 @@
 use super::Arguments::{Address, Block as Opens, Lines, Nothing, OneOf, Script as Runs, Seconds};
 use super::Arguments::{Several, Switch, Whole, Word, Words};
 use super::Block::{Authentication, GarpGroup, Instance, Script, SyncGroup};
-use super::{Keyword, idle, no, yes};
+use super::{Keyword, idle, no, own, yes};
 
 const MAIL: &str = "no mail is sent; use notify scripts or a FIFO";
-const VMAC: &str = "the addresses stay on the interface's own MAC, and adverts come from it";
 const ROUTES: &str = "it does not come and go with the master; set it with a notify script";
 const BFD: &str = "BFD is not spoken: nothing is tracked";
 const INT: i64 = i32::MAX as i64;
@@ -168,9 +167,15 @@ pub(super) const INSTANCE: &[Keyword] = &[
         OneOf(&["", "never"]),
         "checksums are those of keepalived 1.3.7 and later; older peers reject them",
     ),
-    no(Instance, "use_vmac", Words, VMAC),
-    no(Instance, "use_vmac_addr", Nothing, VMAC),
-    no(Instance, "vmac_xmit_base", Nothing, VMAC),
+    yes(Instance, "use_vmac", Words, "off"),
+    no(
+        Instance,
+        "use_vmac_addr",
+        Nothing,
+        "addresses on other interfaces stay on those interfaces' own MACs",
+    ),
+    yes(Instance, "vmac_xmit_base", Nothing, "off"),
+    own(Instance, "verify_vip", Words),
     no(
         Instance,
         "use_ipvlan",

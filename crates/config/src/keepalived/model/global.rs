@@ -50,6 +50,8 @@ pub struct Global {
     pub notify_priority: bool,
     /// How long virtual routers wait after the start.
     pub startup_delay: Duration,
+    /// What names of virtual MACs' interfaces begin with (`vmac_prefix`); none is `vrrp`.
+    pub vmac_prefix: Option<String>,
     /// FIFO of all notices.
     pub fifo: Fifo,
     /// FIFO of virtual routers' notices.
@@ -131,6 +133,7 @@ impl Default for Global {
             strict: false,
             notify_priority: false,
             startup_delay: Duration::ZERO,
+            vmac_prefix: None,
             fifo: Fifo::default(),
             vrrp_fifo: Fifo::default(),
             lvs_fifo: Fifo::default(),

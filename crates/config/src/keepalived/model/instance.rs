@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use pointsman_wire::Mac;
+
 use super::{Announce, Command, Places, Weight};
 
 /// `vrrp_instance`: one virtual router.
@@ -66,6 +68,47 @@ pub struct Instance {
     pub tracked: Vec<Track>,
     /// Whom it tells.
     pub notify: Notify,
+    /// Its own link-layer address (`use_vmac`).
+    pub vmac: Option<VirtualMac>,
+    /// How it finds out whether its addresses are believed (`verify_vip`).
+    pub verification: Option<Verification>,
+}
+
+/// `verify_vip`: as master it asks neighbors in the name of its address, and in its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// Time between two questions.
+    pub every: Duration,
+    /// Whom it asks; without, whom the host knows on the segment.
+    pub ask: Vec<IpAddr>,
+    /// For how long it is no master when nobody believes it; none stays master and says so.
+    pub step_down: Option<Duration>,
+}
+
+impl Verification {
+    /// For how long it steps down when no time is written.
+    pub const PAUSE: Duration = Duration::from_secs(60);
+}
+
+impl Default for Verification {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(5),
+            ask: Vec::new(),
+            step_down: None,
+        }
+    }
+}
+
+/// `use_vmac`: an interface with a virtual router's own link-layer address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualMac {
+    /// Name of the interface.
+    pub name: String,
+    /// The link-layer address.
+    pub mac: Mac,
+    /// True when advertisements come from the interface below (`vmac_xmit_base`), as they do to peers.
+    pub advertise_below: bool,
 }
 
 /// `vrrp_sync_group`: virtual routers that are master together.

@@ -101,7 +101,12 @@ impl VirtualRouter {
     /// A unicast router that comes out of a fault tells where its own address is: peers reach it there.
     pub(super) fn announce_source(&mut self, now: Duration) {
         let unicast = matches!(self.config.peers, Peers::Unicast { .. });
-        if let (true, Some(interface)) = (unicast, self.interface) {
+        let virtual_mac = vrrp::virtual_mac(self.config.vrid, self.config.is_ipv6());
+        // The virtual link-layer address is not where its own address is.
+        let own = self
+            .interface
+            .filter(|interface| interface.mac != virtual_mac);
+        if let (true, Some(interface)) = (unicast, own) {
             self.announcer.once(1, &[interface.source], now);
             self.flush_announcements(now);
         }
