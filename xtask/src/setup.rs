@@ -136,6 +136,12 @@ const TOOLS: &[Tool] = &[
         Purpose::Test,
         "is the ssh server of such hosts, without a service of the system",
     ),
+    tool(
+        "chromium",
+        "chromium",
+        Purpose::Test,
+        "shows the doctor's page as a browser does",
+    ),
 ];
 
 /// The verb `setup`.

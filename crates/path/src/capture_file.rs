@@ -1,6 +1,7 @@
 //! Capture files: a recording as one pcapng file with an interface for each point, and recordings
 //! read from pcapng and pcap files of whichever program.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -32,7 +33,10 @@ pub struct RecordingWriter<W: Write> {
 impl<W: Write> RecordingWriter<W> {
     /// Starts a file and describes its points.
     pub fn new(out: W, application: &str, points: &[Point]) -> Result<Self, Error> {
-        let mut writer = Writer::new(out, application)?;
+        Self::over(Writer::new(out, application)?, points)
+    }
+
+    fn over(mut writer: Writer<W>, points: &[Point]) -> Result<Self, Error> {
         let mut interfaces = Vec::new();
         for point in points {
             let description = description(point);
@@ -100,10 +104,37 @@ pub fn write(
     recording: &Recording,
     ladder: Option<&Ladder>,
 ) -> Result<(), Error> {
-    let mut writer = RecordingWriter::new(out, application, &recording.points)?;
+    write_remarked(out, application, recording, ladder, &Remarks::default())
+}
+
+/// What is said in a file beside what the ladder says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Remarks {
+    /// Of the whole file.
+    pub whole: Option<String>,
+    /// Of frames, by their index in [`Recording::observations`].
+    pub frames: BTreeMap<usize, String>,
+}
+
+/// Writes a recording as [`write`] does, with remarks.
+pub fn write_remarked(
+    out: impl Write,
+    application: &str,
+    recording: &Recording,
+    ladder: Option<&Ladder>,
+    remarks: &Remarks,
+) -> Result<(), Error> {
+    let writer = Writer::commented(out, application, remarks.whole.as_deref())?;
+    let mut writer = RecordingWriter::over(writer, &recording.points)?;
     let mut comments: Vec<Option<String>> = vec![None; recording.observations.len()];
     if let Some(ladder) = ladder {
         comment_all(ladder, &mut comments);
+    }
+    for (at, remark) in &remarks.frames {
+        if let Some(comment) = comments.get_mut(*at) {
+            let said = comment.take().map_or_else(String::new, |said| said + "; ");
+            *comment = Some(said + remark);
+        }
     }
     let mut order: Vec<usize> = (0..recording.observations.len()).collect();
     order.sort_by_key(|at| {

@@ -15,6 +15,7 @@ use pointsman_wire::summary::Change;
 
 use crate::observation::{Point, Recording, Way};
 use clocks::{Clocks, Evidence};
+pub use course::{Course, CourseChange, CourseEnd, CourseGap, CourseHop, Courses};
 use flows::Flows;
 pub use gap::Gap;
 use gap::find_gaps;
@@ -24,6 +25,7 @@ pub use json::SCHEMA;
 pub use text::Style;
 
 mod clocks;
+mod course;
 mod flows;
 mod gap;
 mod headers;

@@ -31,3 +31,4 @@ pub mod topology;
 pub mod twin;
 
 mod json;
+mod page;

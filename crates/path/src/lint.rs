@@ -8,6 +8,7 @@ mod arp;
 mod bridge;
 mod director;
 mod firewall;
+mod found;
 mod kubernetes;
 mod masquerade;
 pub(crate) mod node_rules;
@@ -24,6 +25,8 @@ use pointsman_director::model::{ForwardingMethod, Protocol};
 use crate::bundle::Bundle;
 use crate::finding::Finding;
 use crate::topology::{Cable, Role};
+pub(crate) use found::main;
+pub use found::{ahead, topology};
 use site::Site;
 
 /// What is asked about.

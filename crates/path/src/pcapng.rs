@@ -115,6 +115,11 @@ pub struct Writer<W: Write> {
 impl<W: Write> Writer<W> {
     /// Starts a file, noting the program that writes it.
     pub fn new(out: W, application: &str) -> Result<Self, Error> {
+        Self::commented(out, application, None)
+    }
+
+    /// Starts a file with a remark about all of it.
+    pub fn commented(out: W, application: &str, comment: Option<&str>) -> Result<Self, Error> {
         let mut writer = Self {
             out,
             interfaces: 0,
@@ -126,6 +131,9 @@ impl<W: Write> Writer<W> {
         writer.put(&1_u16.to_le_bytes());
         writer.put(&0_u16.to_le_bytes());
         writer.put(&(-1_i64).to_le_bytes());
+        if let Some(comment) = comment {
+            writer.option(OPT_COMMENT, comment.as_bytes());
+        }
         writer.option(SHB_USERAPPL, application.as_bytes());
         writer.end("section header")?;
         Ok(writer)

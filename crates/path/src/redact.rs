@@ -1,8 +1,11 @@
-//! Takes names and addresses out of snapshots, so that they can be given away.
+//! Takes names and addresses out of snapshots and reports, so that they can be given away.
 //!
 //! The same name becomes the same pseudonym everywhere in a bundle, and addresses that share a network
 //! still share one of the same length: reasoning does not change. Private addresses stay as they
 //! are, as do names of interfaces, chains and rules with their comments.
+
+mod report;
+mod table;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,19 +15,13 @@ use pointsman_wire::Mac;
 use serde_json::Value;
 
 use crate::bundle::Bundle;
+use crate::report::Report;
 use crate::snapshot::{Origin, Snapshot, SnapshotError};
 
 /// Replaces names and addresses. The key decides which pseudonyms; who does not know it can't try
 /// addresses out.
 pub fn redact(bundle: &Bundle, key: u128) -> Result<Bundle, SnapshotError> {
-    let mut names = BTreeMap::new();
-    for snapshot in &bundle.nodes {
-        for name in own_names(snapshot) {
-            let number = names.len() + 1;
-            names.entry(name).or_insert_with(|| format!("node{number}"));
-        }
-    }
-    let cover = Cover { key, names };
+    let cover = Cover::new(bundle, &[], key);
     let redacted = bundle.nodes.iter().map(|snapshot| {
         let mut value = serde_json::to_value(snapshot)?;
         cover.value(&mut value);
@@ -37,6 +34,16 @@ pub fn redact(bundle: &Bundle, key: u128) -> Result<Bundle, SnapshotError> {
     })
 }
 
+/// Replaces names and addresses in a report, by the pseudonyms that the same key gives its bundle.
+///
+/// `asked` are hosts that were to be read, of which the bundle tells nothing if that failed.
+pub fn redact_report(report: &Report, bundle: &Bundle, asked: &[String], key: u128) -> Report {
+    let cover = Cover::new(bundle, asked, key);
+    let mut report = report.clone();
+    report::redact(&mut report, &cover);
+    report
+}
+
 /// Names of hosts and of guests; those of namespaces say nothing that links do not.
 fn own_names(snapshot: &Snapshot) -> Vec<String> {
     let mut names = Vec::new();
@@ -44,8 +51,7 @@ fn own_names(snapshot: &Snapshot) -> Vec<String> {
         Origin::Here => names.push(snapshot.node.clone()),
         Origin::Host(host) => {
             names.push(snapshot.node.clone());
-            let (user, name) = host.rsplit_once('@').unwrap_or(("", host));
-            names.extend([host.clone(), name.to_owned(), user.to_owned()]);
+            names.extend(names_of_host(host));
         }
         Origin::Netns(_) => {}
     }
@@ -59,12 +65,29 @@ fn own_names(snapshot: &Snapshot) -> Vec<String> {
     names
 }
 
+/// What a host is called that ssh is asked for: with and without its user.
+fn names_of_host(host: &str) -> [String; 3] {
+    let (user, name) = host.rsplit_once('@').unwrap_or(("", host));
+    [host, name, user].map(str::to_owned)
+}
+
 struct Cover {
     key: u128,
     names: BTreeMap<String, String>,
 }
 
 impl Cover {
+    fn new(bundle: &Bundle, asked: &[String], key: u128) -> Self {
+        let mut names: BTreeMap<String, String> = BTreeMap::new();
+        let read = bundle.nodes.iter().flat_map(own_names);
+        let asked = asked.iter().flat_map(|host| names_of_host(host));
+        for name in read.chain(asked).filter(|name| !name.is_empty()) {
+            let number = names.len() + 1;
+            names.entry(name).or_insert_with(|| format!("node{number}"));
+        }
+        Self { key, names }
+    }
+
     fn value(&self, value: &mut Value) {
         match value {
             Value::String(text) => *text = self.text(text),
@@ -127,16 +150,23 @@ impl Cover {
     /// The pseudonym of an address, if the word is one.
     fn address(&self, word: &str) -> Option<String> {
         if let Ok(address) = word.parse::<IpAddr>() {
-            return Some(match address {
-                IpAddr::V4(address) => self.v4(address).to_string(),
-                IpAddr::V6(address) => self.v6(address).to_string(),
-            });
+            return Some(self.ip(address).to_string());
         }
-        // Dashes and single digits would make a MAC address of a UUID's part or a time.
-        if word.len() == 17 && word.bytes().filter(|byte| *byte == b':').count() == 5 {
-            return word.parse().ok().map(|mac| self.mac(mac).to_string());
+        // Only with colons, for dashes would make one of a UUID's part; ebtables leaves zeros out.
+        let octets = word.split(':').map(|part| {
+            let is_hex = part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            (is_hex && (1..=2).contains(&part.len())).then(|| u8::from_str_radix(part, 16).ok())?
+        });
+        let octets: Option<Vec<u8>> = octets.collect();
+        let octets: Option<[u8; 6]> = octets.and_then(|octets| octets.try_into().ok());
+        octets.map(|octets| self.mac(Mac(octets)).to_string())
+    }
+
+    fn ip(&self, address: IpAddr) -> IpAddr {
+        match address {
+            IpAddr::V4(address) => self.v4(address).into(),
+            IpAddr::V6(address) => self.v6(address).into(),
         }
-        None
     }
 
     fn v4(&self, address: Ipv4Addr) -> Ipv4Addr {
@@ -318,6 +348,18 @@ mod tests {
             f,
         ]);
         assert_eq!(cover.text("fe80::5054:ff:fe12:3456"), expected.to_string());
+    }
+
+    #[test]
+    fn addresses_that_ebtables_shortens_are_covered() {
+        let cover = cover();
+        assert_eq!(
+            cover.text("-s 52:54:0:1:2:3"),
+            cover.text("-s 52:54:00:01:02:03")
+        );
+        for word in ["12:34:56", "1:2:3:4:5:6:7:8", "::1:2:3:4:5", "a:b:c:d:e:g"] {
+            assert_eq!(cover.text(word), word);
+        }
     }
 
     #[test]

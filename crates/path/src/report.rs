@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture_file::Remarks;
 use crate::catalogue::Code;
 use crate::diagnosis::{self, Observed, Outcome};
 use crate::finding::{Confidence, Finding};
-use crate::ladder::{Gap, Ladder, Protocol, Style};
+use crate::ladder::{Conversation, Courses, Gap, Ladder, Protocol, Style};
+use crate::topology::{Peer, Topology};
 
 /// What a report says it is.
 pub const SCHEMA: &str = "pointsman.report/1";
@@ -60,6 +62,15 @@ pub struct Unobserved {
     pub because: String,
 }
 
+/// The way that packets were to go on, of which nothing was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// True from client to server.
+    pub forward: bool,
+    /// Ports by which it leaves and enters nodes.
+    pub places: Vec<Peer>,
+}
+
 /// The whole answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -67,6 +78,12 @@ pub struct Report {
     pub schema: String,
     /// The program.
     pub tool: String,
+    /// When, milliseconds since 1970; 0 if nobody knows.
+    #[serde(default)]
+    pub taken: u64,
+    /// Whether names and addresses were replaced.
+    #[serde(default)]
+    pub redacted: bool,
     /// What was asked.
     pub question: Question,
     /// Whether it works.
@@ -77,6 +94,15 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// Packets of the broken direction, hop by hop; empty if nothing was seen.
     pub ladder: String,
+    /// The same for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub courses: Option<Courses>,
+    /// Who is there and how they are connected, as found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Topology>,
+    /// The ways that were not seen to their end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<Ahead>,
     /// What the verdict is about.
     pub cause: Option<Finding>,
     /// Everything else that stands in the way or may.
@@ -284,7 +310,7 @@ fn finding(text: &mut String, cause: &Finding) {
 }
 
 /// `7 timed out`.
-fn endings(outcomes: &[Outcome]) -> String {
+pub(crate) fn endings(outcomes: &[Outcome]) -> String {
     let mut counts: Vec<(String, usize)> = Vec::new();
     for outcome in outcomes {
         let words = outcome.to_string();
@@ -299,27 +325,105 @@ fn endings(outcomes: &[Outcome]) -> String {
     counts.collect::<Vec<_>>().join(", ")
 }
 
-/// The ladder of what broke: a conversation of the service in which a packet got lost, or ARP about it.
-pub fn broken(observed: &Observed<'_>) -> String {
+/// Most ways of a conversation that are told.
+const WAYS: usize = 6;
+
+/// The ladder of what broke, for people and for programs; the cause is what the verdict is about.
+pub fn broken(observed: &Observed<'_>, cause: Option<&Finding>) -> (String, Option<Courses>) {
+    let style = Style {
+        packets: WAYS,
+        ..Style::default()
+    };
+    match broken_conversation(observed, cause) {
+        Some(one) => (
+            observed.ladder.table(one, style),
+            Some(observed.ladder.courses(one, WAYS)),
+        ),
+        None => (String::new(), None),
+    }
+}
+
+/// A conversation of the service in which a packet got lost, or ARP about it; one that ends at the cause
+/// before others.
+fn broken_conversation<'a>(
+    observed: &Observed<'a>,
+    cause: Option<&Finding>,
+) -> Option<&'a Conversation> {
     let ladder = observed.ladder;
-    let lost = |one: &&crate::ladder::Conversation| {
+    let lost = |one: &&Conversation| {
         let mut ends = diagnosis::ends(observed);
         ends.any(|end| std::ptr::eq(end, *one))
     };
-    let of_service = |one: &&crate::ladder::Conversation| {
+    let of_service = |one: &&Conversation| {
         one.service.ip() == observed.service.ip() && matches!(one.protocol, Protocol::Ip(_))
     };
-    let all = || ladder.conversations.iter();
-    let chosen = all()
-        .filter(of_service)
-        .find(lost)
-        .or_else(|| all().find(of_service))
-        .or_else(|| all().find(lost));
-    let style = Style {
-        packets: 6,
-        ..Style::default()
+    let at_cause = |one: &&Conversation| {
+        let Some(cause) = cause else { return false };
+        let mut packets = one.packets.iter().filter(|packet| !packet.delivered);
+        packets.any(|packet| {
+            let last = packet.hops.last();
+            last.is_some_and(|hop| ladder.points[hop.point].node == cause.node)
+        })
     };
-    chosen.map_or_else(String::new, |one| ladder.table(one, style))
+    let all = || ladder.conversations.iter();
+    all()
+        .filter(of_service)
+        .filter(at_cause)
+        .find(lost)
+        .or_else(|| all().filter(at_cause).find(lost))
+        .or_else(|| all().filter(of_service).find(lost))
+        .or_else(|| all().find(of_service))
+        .or_else(|| all().find(lost))
+}
+
+/// What a file of the captured frames says of them: the verdict about all, findings where packets end.
+pub fn remarks(report: &Report, ladder: &Ladder) -> Remarks {
+    let mut remarks = Remarks::default();
+    let text = report.text();
+    remarks.whole = text.lines().next().map(str::to_owned);
+    let packets = || ladder.conversations.iter().flat_map(|one| &one.packets);
+    for (at, finding) in report.cause.iter().chain(&report.also).enumerate() {
+        let remark = format!(
+            "finding {}: {} ({}): {}",
+            at + 1,
+            finding.code,
+            finding.confidence,
+            finding.words
+        );
+        let is_here = |point: usize| {
+            let point = &ladder.points[point];
+            let link = finding.link.as_ref();
+            point.node == finding.node && link.is_none_or(|link| *link == point.device)
+        };
+        let ends = packets()
+            .filter(|packet| !packet.delivered)
+            .filter_map(|packet| {
+                let last = packet.hops.last()?;
+                let beyond = packet.gaps.iter().find_map(|(after, gap)| match gap {
+                    Gap::Missing(at) if *after == packet.hops.len() => Some(*at),
+                    _ => None,
+                });
+                (is_here(last.point) || beyond.is_some_and(is_here)).then_some(last.observation)
+            });
+        let mut ends: Vec<usize> = ends.collect();
+        if ends.is_empty() {
+            // Nothing ends there: where it was seen first.
+            let hops = packets().flat_map(|packet| &packet.hops);
+            ends.extend(
+                hops.filter(|hop| is_here(hop.point))
+                    .map(|hop| hop.observation)
+                    .next(),
+            );
+        }
+        for end in ends {
+            let said = remarks.frames.entry(end).or_default();
+            if !said.is_empty() {
+                *said += "; ";
+            }
+            *said += &remark;
+        }
+    }
+    remarks
 }
 
 /// What limits what captures say.

@@ -137,6 +137,9 @@ pub struct Node {
     /// How it is reached.
     #[serde(default)]
     pub at: Origin,
+    /// Its addresses, where somebody read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
     /// Its interfaces.
     #[serde(default)]
     pub ports: Vec<Port>,

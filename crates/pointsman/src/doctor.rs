@@ -1,6 +1,7 @@
 //! `pointsman doctor`: what is wrong on the way to a virtual service.
 
 mod check;
+mod document;
 mod explain;
 mod probe;
 mod station;

@@ -18,6 +18,7 @@ pub fn topology(fault: &Fault, tag: &str) -> Topology {
         name: node.name.to_owned(),
         role: node.role,
         at: Origin::Netns(namespace_name(tag, node.name)),
+        addresses: Vec::new(),
         ports: ports(site, node.name),
     });
     Topology {

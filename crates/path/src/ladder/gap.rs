@@ -48,14 +48,18 @@ fn find_in_cables(points: &[Point], packet: &mut Packet) {
             let other = &points[hop.point];
             (&other.node, &other.device) == (&points[beyond].node, &points[beyond].device)
         };
-        // Out of one end, it should come in at the other; and what comes in has gone out there.
+        // Out of one end, it should come in at the other; and what comes in has gone out there. Of a flooded
+        // frame other copies may be seen in between.
         let (seen, after) = match packet.hops[at].way {
-            Way::Out => (packet.hops.get(at + 1).is_some_and(is_there), at + 1),
-            Way::In | Way::OtherHost => (
-                at.checked_sub(1)
-                    .is_some_and(|at| is_there(&packet.hops[at])),
-                at,
-            ),
+            Way::Out => {
+                let mut later = packet.hops[at + 1..].iter();
+                let arrives = |hop: &Hop| is_there(hop) && hop.way != Way::Out;
+                (later.any(arrives), at + 1)
+            }
+            Way::In | Way::OtherHost => {
+                let mut earlier = packet.hops[..at].iter();
+                (earlier.any(|hop| is_there(hop) && !hop.way.is_in()), at)
+            }
             Way::Unknown => continue,
         };
         if seen {

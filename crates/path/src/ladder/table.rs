@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use pointsman_wire::Summary;
 use pointsman_wire::tcp::Flags;
 
+use crate::ladder::course::way_word;
 use crate::ladder::text::{BOLD, DIM, RED, YELLOW, addresses, checksum, counted, title, what};
 use crate::ladder::{Checksum, Conversation, Gap, Headers, Hop, Ladder, Packet, Repeat, Style};
-use crate::observation::{Source, Way};
+use crate::observation::Way;
 
 /// Packets that took the same way, with the same changes.
 #[derive(Debug)]
@@ -91,12 +92,7 @@ impl Ladder {
             self.gap_rows(text, packet, at, style);
             let point = &self.points[hop.point];
             let before = at.checked_sub(1).map(|at| &packet.hops[at]);
-            let way = match (point.source, hop.way) {
-                (Source::Director, Way::Out) => "XDP out",
-                (Source::Director, _) => "XDP in",
-                (_, Way::OtherHost) if point.bridge.is_none() => "in, other",
-                (_, way) => way.word(),
-            };
+            let way = way_word(point, hop.way);
             let [source, destination] = link_cells(hop, before);
             let own = addresses(&hop.headers);
             let own = match before.map(|before| addresses(&before.headers)) {
@@ -197,7 +193,7 @@ fn link_cells(hop: &Hop, before: Option<&Hop>) -> [String; 2] {
 }
 
 /// How many packets of which kind, and how many of them were repetitions.
-fn kinds(packets: &[&Packet]) -> String {
+pub(super) fn kinds(packets: &[&Packet]) -> String {
     let mut kinds: Vec<(String, usize)> = Vec::new();
     for packet in packets {
         let Some(first) = packet.first() else {

@@ -43,7 +43,10 @@ pub(super) fn all(
                         if seen.checksum_pending {
                             complete(&mut frame);
                         }
-                        Some((device, frame))
+                        // A packet tells nothing about what ARP may say.
+                        let kind = |frame: &[u8]| frame.get(12..14).map(<[u8]>::to_vec);
+                        let shows = kind(&frame) == kind(&finding.trial.as_ref()?.frame);
+                        shows.then_some((device, frame))
                     });
                     Some((node, real))
                 };

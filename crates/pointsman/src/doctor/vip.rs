@@ -14,6 +14,7 @@ use pointsman_config::ipvsadm::endpoint::Endpoint;
 use pointsman_director::model::Protocol;
 use pointsman_linux::netns::NetNs;
 use pointsman_path::bundle::Bundle;
+use pointsman_path::capture_file;
 use pointsman_path::capture_filter::Wanted;
 use pointsman_path::diagnosis::{self, Observed};
 use pointsman_path::finding::Finding;
@@ -21,6 +22,7 @@ use pointsman_path::ladder::{Hints, Ladder};
 use pointsman_path::lint::{self, Case};
 use pointsman_path::observation::Point;
 use pointsman_path::question::Wish;
+use pointsman_path::redact;
 use pointsman_path::report::{self, Question, Report, Unobserved, Verdict};
 use pointsman_path::snapshot::{Origin, Snapshot};
 use pointsman_path::topology::{self, Cable, Role, Topology};
@@ -28,7 +30,7 @@ use pointsman_path::topology::{self, Cable, Role, Topology};
 use super::check::{self, Method};
 use super::probe::Probe;
 use super::watch::Watch;
-use super::{harmless, trial};
+use super::{document, harmless, trial};
 use crate::collect::{self, Node, NodeFlags};
 use crate::far::Ssh;
 
@@ -91,6 +93,16 @@ pub(crate) struct VipFlags {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Write the answer as one HTML file too, which needs no other and no network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Keep the frames that were captured as one pcapng file, an interface for each place
+    #[arg(long, value_name = "FILE")]
+    pcapng: Option<PathBuf>,
+    /// Replace names of hosts and guests, MAC addresses and public addresses by pseudonyms, the same for
+    /// the same. Comments of rules stay
+    #[arg(long)]
+    redact: bool,
 }
 
 pub(super) fn run(flags: &VipFlags) -> Result<ExitCode> {
@@ -106,12 +118,26 @@ pub(super) fn run(flags: &VipFlags) -> Result<ExitCode> {
         .context("say the port too: ADDR:PORT")?;
     let service = SocketAddr::new(flags.service.address, port);
     let case = case(flags, topology.as_ref(), service);
-    let report = if flags.bundles.is_empty() {
+    check_files(flags)?;
+    let (mut report, bundle) = if flags.bundles.is_empty() {
         live(flags, topology.as_ref(), &case, service)?
     } else {
         let bundle = collect::read(&flags.bundles)?;
-        offline(&bundle, &case, service)
+        (offline(&bundle, &case, service), bundle)
     };
+    if flags.redact {
+        let key = collect::key().context("cannot read /dev/urandom")?;
+        let nodes = topology.iter().flat_map(|topology| &topology.nodes);
+        let hosts = nodes.filter_map(|node| match &node.at {
+            Origin::Host(host) => Some(host.clone()),
+            Origin::Here | Origin::Netns(_) => None,
+        });
+        let asked: Vec<String> = flags.nodes.hosts.iter().cloned().chain(hosts).collect();
+        report = redact::redact_report(&report, &bundle, &asked, key);
+    }
+    if let Some(path) = &flags.html {
+        document::write(path, report.html().as_bytes())?;
+    }
     let text = if flags.json {
         serde_json::to_string_pretty(&report)? + "\n"
     } else {
@@ -119,6 +145,20 @@ pub(super) fn run(flags: &VipFlags) -> Result<ExitCode> {
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::from(report.exit_code()))
+}
+
+/// Refuses files that can't be, before anything is sent.
+fn check_files(flags: &VipFlags) -> Result<()> {
+    if flags.pcapng.is_some() && flags.redact {
+        bail!(
+            "--pcapng can't be redacted: frames hold addresses and what was said; leave --pcapng or --redact out"
+        );
+    }
+    if flags.pcapng.is_some() && !flags.bundles.is_empty() {
+        bail!("--pcapng keeps what is captured, and from bundles nothing is: leave it out");
+    }
+    let mut files = flags.html.iter().chain(&flags.pcapng);
+    files.try_for_each(|path| document::check(path))
 }
 
 fn case(flags: &VipFlags, topology: Option<&Topology>, service: SocketAddr) -> Case {
@@ -171,15 +211,31 @@ fn blank(question: Question) -> Report {
             confidence: None,
             summary: String::new(),
         },
+        taken: 0,
+        redacted: false,
         question,
         sent: String::new(),
         outcomes: Vec::new(),
         ladder: String::new(),
+        courses: None,
+        topology: None,
+        ahead: Vec::new(),
         cause: None,
         also: Vec::new(),
         not_observed: Vec::new(),
         changes: Vec::new(),
     }
+}
+
+/// Tells who is there, and where packets were to go on to.
+fn surroundings(report: &mut Report, bundle: &Bundle, case: &Case) {
+    let mut found = lint::topology(bundle, case);
+    found.asker.clone_from(&report.question.asker);
+    let cause = report.cause.as_ref().map(|cause| &*cause.node);
+    report.ahead = lint::ahead(bundle, case, report.courses.as_ref(), cause);
+    report.topology = Some(found);
+    let taken = bundle.nodes.iter().map(|node| node.taken);
+    report.taken = taken.max().unwrap_or_default();
 }
 
 /// What was not collected.
@@ -210,6 +266,7 @@ fn offline(bundle: &Bundle, case: &Case, service: SocketAddr) -> Report {
     });
     report.verdict = Report::verdict(&report.question, &findings, &[], false);
     report.settle(findings);
+    surroundings(&mut report, bundle, case);
     report
 }
 
@@ -219,7 +276,7 @@ fn live(
     topology: Option<&Topology>,
     case: &Case,
     service: SocketAddr,
-) -> Result<Report> {
+) -> Result<(Report, Bundle)> {
     let vip = service.ip();
     let wish = Wish {
         address: Some(vip),
@@ -332,13 +389,20 @@ fn live(
         trial::all(&mut findings, &before, vip, seen, &mut unobserved);
     }
     unobserved.extend(report::limits(&ladder));
-    report.ladder = report::broken(&observed);
     let lost = diagnosis::has_lost_packets(&observed);
     report.verdict = Report::verdict(&report.question, &findings, &outcomes, lost);
     report.settle(findings);
+    (report.ladder, report.courses) = report::broken(&observed, report.cause.as_ref());
+    surroundings(&mut report, &after, case);
     report.outcomes = outcomes;
     report.not_observed = unobserved;
-    Ok(report)
+    if let Some(path) = &flags.pcapng {
+        let mut file = Vec::new();
+        let remarks = report::remarks(&report, &ladder);
+        capture_file::write_remarked(&mut file, &report.tool, &recording, Some(&ladder), &remarks)?;
+        document::write(path, &file)?;
+    }
+    Ok((report, after))
 }
 
 /// Reads all nodes that are meant.
