@@ -184,6 +184,7 @@ fn topology_of(lab: &FaultLab, far: &[&str]) -> String {
             }),
         };
         Node {
+            addresses: Vec::new(),
             name: name.to_owned(),
             role,
             at,

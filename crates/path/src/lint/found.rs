@@ -187,6 +187,9 @@ fn cables(site: &Site<'_>) -> Cables {
             cables.insert(other, peer(&one));
         }
     };
+    for [one, other] in &site.case.cables {
+        join(one.clone(), other.clone());
+    }
     for node in site.nodes {
         for link in &node.links {
             if let Some((there, other)) = site.peer(node, link) {
