@@ -35,7 +35,7 @@ verbs:
   oracle       replay scenarios and compare with what the kernel's IPVS did
                (`[DIR...]`, without: those of lab/scenarios; root)
   bench        nanoseconds per packet, by case (`--schedulers` for those alone, `--json FILE`; root)
-  scale        10 000 services, 1 000 000 connections: seconds, bytes, punctuality (root)
+  scale        10 000 services, 1 000 000 connections, 1 000 checks a second: time, bytes (root)
   failover     how long clients wait when a VRRP master goes, beside keepalived (root)
   fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
   verdicts     judge recorded frames with libvirt's filters (`DIR...`)

@@ -1,4 +1,4 @@
-//! Measures 10 000 services and 1 000 000 connections, as root.
+//! Measures 10 000 services, 1 000 000 connections and 1 000 checks a second, as root.
 
 use anyhow::Result;
 

@@ -545,3 +545,74 @@ fn a_reload_changes_what_differs_and_nothing_else() {
         assert_eq!(changes(&text), expected, "{text}");
     }
 }
+
+#[test]
+fn a_check_of_the_virtual_address_is_known_as_ours_and_its_limits_are_named() {
+    let said = |target: &str, method: &str, check: &str| {
+        let text = format!(
+            "virtual_server_group G {{\n10.0.0.1 80\n}}\nvirtual_server {target} {{\nprotocol TCP\nlvs_sched rr\n\
+             lvs_method {method}\nreal_server 10.0.0.2 80 {{\n{check}\n}}\n}}\n"
+        );
+        let (configuration, diagnostics) = read(&text);
+        let check = configuration.services[0].servers[0].checkers[0]
+            .check
+            .clone();
+        assert!(check.binding().is_some_and(|binding| binding.vip_check));
+        let about = diagnostics.into_iter().map(|d| d.to_string());
+        about
+            .filter(|text| text.contains("vip_check"))
+            .collect::<Vec<_>>()
+    };
+    let ours = |said: Vec<String>| {
+        assert!(
+            said[0].contains("note: `vip_check` is not keepalived's"),
+            "{said:?}"
+        );
+        said[1..].join("\n")
+    };
+    let plain = "TCP_CHECK {\nvip_check\n}";
+    for method in ["DR", "TUN"] {
+        assert_eq!(ours(said("10.0.0.1 80", method, plain)), "");
+    }
+    for (target, method, check, wanted) in [
+        (
+            "10.0.0.1 80",
+            "NAT",
+            plain,
+            "warning: `vip_check` with NAT is the usual check",
+        ),
+        (
+            "fwmark 3",
+            "DR",
+            plain,
+            "error: `vip_check` needs a virtual_server with one address",
+        ),
+        (
+            "group G",
+            "DR",
+            plain,
+            "error: `vip_check` needs a virtual_server with one address",
+        ),
+        (
+            "fd00::1 80",
+            "TUN",
+            plain,
+            "unsupported: `vip_check` through a tunnel of the other family",
+        ),
+        (
+            "10.0.0.1 80",
+            "DR",
+            "TCP_CHECK {\nvip_check\nconnect_ip 10.0.0.9\n}",
+            "error: `connect_ip` beside `vip_check`",
+        ),
+        (
+            "10.0.0.1 80",
+            "DR",
+            "UDP_CHECK {\nvip_check\n}",
+            "warning: `vip_check` without `require_reply`",
+        ),
+    ] {
+        let more = ours(said(target, method, check));
+        assert!(more.contains(wanted), "{target} {method}: {more}");
+    }
+}

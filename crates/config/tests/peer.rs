@@ -336,8 +336,9 @@ fn both_name_the_same_lines_of_values_that_can_not_be() {
                     | Arguments::OneOf(_)
                     | Arguments::Address
             );
-            // What is not done is not looked at so closely, and named anyway.
-            let is_done = !matches!(keyword.status, keywords::Status::Unsupported(_));
+            // What is not done is not looked at so closely, and named anyway; what is ours alone, there.
+            let is_done =
+                !matches!(keyword.status, keywords::Status::Unsupported(_)) && !is_own(keyword);
             if !has_value || !is_done || APART.contains(&keyword.name) {
                 continue;
             }

@@ -8,6 +8,7 @@ mod connection;
 mod datagram;
 mod dns;
 mod http;
+mod passage;
 mod ping;
 mod smtp;
 mod tls;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use connection::Target;
+pub use connection::{Target, Through};
 pub use datagram::{Payload, UdpCheck};
 pub use dns::{DnsCheck, RecordType};
 pub use http::{HttpCheck, HttpVersion, Pattern, Url};

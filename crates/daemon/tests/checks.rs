@@ -1,5 +1,8 @@
 //! Checks of real servers that answer, fail, hang and flood, in a namespace of their own.
 
+#[path = "checks/vip.rs"]
+mod vip;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -5,6 +5,7 @@
 //! thread was in when they were opened, wherever they are used later.
 
 pub mod bpffs;
+pub mod held_port;
 pub mod memory;
 pub mod netlink;
 pub mod netns;
@@ -13,6 +14,7 @@ pub mod offload;
 pub mod packet;
 pub mod raw_ip;
 pub mod sysctl;
+pub mod tun;
 pub mod urgency;
 
 mod deadline;

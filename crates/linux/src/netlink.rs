@@ -16,12 +16,14 @@ mod macvlan;
 mod message;
 mod monitor;
 mod neighbour;
+mod new_route;
 mod route;
 
 pub use address::{Address, NewAddress};
 pub use link::Link;
 pub use monitor::{Event, Monitor};
 pub use neighbour::{Neighbour, NeighbourAdded, nud};
+pub use new_route::NewRoute;
 pub use route::{Route, RouteKind};
 
 /// How long an answer may take; the kernel answers within the call, so this only ends a bug.

@@ -7,6 +7,9 @@
 #[allow(dead_code)]
 mod host;
 
+#[path = "scale/checks.rs"]
+mod checks;
+
 use std::{
     collections::HashSet,
     fmt::Write as _,

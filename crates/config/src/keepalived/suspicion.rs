@@ -4,8 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use pointsman_director::model::ForwardingMethod;
+
 use super::document::Place;
-use super::model::{Configuration, Instance, Members, Service, Target, Track, Tracked, Weight};
+use super::model::{
+    Check, Checker, Configuration, Instance, Members, Server, Service, Target, Track, Tracked,
+    Weight,
+};
 use super::reader::Reader;
 
 /// Below this interval a busy virtual machine loses mastership by being slow.
@@ -356,6 +361,9 @@ fn service_alone(reader: &mut Reader<'_>, service: &Service) {
             let text = "lthreshold without uthreshold has no effect".to_owned();
             reader.warning(server.places.near("lthreshold"), text);
         }
+        for checker in &server.checkers {
+            vip_check(reader, service, server, checker);
+        }
         if server.checkers.is_empty() && server.places.of("BFD_CHECK").is_none() {
             let text = format!(
                 "real server `{}` is not checked: it counts as up whatever happens",
@@ -363,5 +371,37 @@ fn service_alone(reader: &mut Reader<'_>, service: &Service) {
             );
             reader.warning(server.places.begin(), text);
         }
+    }
+}
+
+/// What `vip_check` can't find out.
+fn vip_check(reader: &mut Reader<'_>, service: &Service, server: &Server, checker: &Checker) {
+    let goes_to_vip = |check: &Check| check.binding().is_some_and(|binding| binding.vip_check);
+    if !goes_to_vip(&checker.check) {
+        return;
+    }
+    let place = checker.places.near("vip_check");
+    if server.method.method == ForwardingMethod::Masquerade {
+        let text = "`vip_check` with NAT is the usual check: what clients send gets the real \
+                    server's own address";
+        reader.warning(place, text.to_owned());
+        return;
+    }
+    match &service.target {
+        Target::Address(address, _) if address.is_ipv4() != server.address.is_ipv4() => {
+            let text = "`vip_check` through a tunnel of the other family is not done".to_owned();
+            reader.unsupported(place, text);
+        }
+        Target::Address(..) => {}
+        Target::Mark(_) | Target::Group(_) => {
+            let text = "`vip_check` needs a virtual_server with one address".to_owned();
+            reader.error(place, text);
+        }
+    }
+    let no_answer = matches!(&checker.check, Check::Udp(_, probe) if probe.reply.is_none());
+    if no_answer {
+        let text = "`vip_check` without `require_reply`: a real server that just drops what is \
+                    not for it counts as up";
+        reader.warning(place, text.to_owned());
     }
 }

@@ -6,13 +6,13 @@ use pointsman_config::keepalived::Configuration;
 use pointsman_config::keepalived::model::{
     self, Binding, Checker, HttpProtocol, Probe, Server, Service, UrlCheck,
 };
-use pointsman_director::model::{RealServer, ServiceId, VirtualService};
+use pointsman_director::model::{ForwardingMethod, RealServer, ServiceId, VirtualService};
 use regex::bytes::RegexBuilder;
 
 use super::command::Commands;
 use crate::checks::{
-    Check, DnsCheck, HttpCheck, HttpVersion, Pattern, Payload, RecordType, SmtpCheck, Target, Tls,
-    UdpCheck, Url,
+    Check, DnsCheck, HttpCheck, HttpVersion, Pattern, Payload, RecordType, SmtpCheck, Target,
+    Through, Tls, UdpCheck, Url,
 };
 use crate::child::Script;
 use crate::minding::{Minded, TimedCheck};
@@ -107,7 +107,7 @@ fn one(
     let checks = origin.servers.iter().map(|server| {
         let mut checks = Vec::new();
         for checker in &server.checkers {
-            match check(server, checker, commands, faults) {
+            match check(origin, server, checker, commands, faults) {
                 Ok(check) => checks.push(TimedCheck {
                     timing: checker.timing.checker(),
                     check,
@@ -143,11 +143,13 @@ fn one(
 }
 
 fn check(
+    service: &Service,
     server: &Server,
     checker: &Checker,
     commands: &Commands,
     faults: &mut Vec<String>,
 ) -> Result<Check, String> {
+    let target = |binding| target(service, server, checker, binding);
     Ok(match &checker.check {
         model::Check::Tcp(binding) => Check::Tcp(target(binding)),
         model::Check::Ping(binding) => Check::Ping(target(binding)),
@@ -179,7 +181,7 @@ fn check(
             record: record_type(record)?,
             name: name.clone(),
         }),
-        model::Check::Udp(binding, probe) => Check::Udp(udp(binding, probe)),
+        model::Check::Udp(binding, probe) => Check::Udp(udp(target(binding), probe)),
         model::Check::Misc {
             command,
             timeout,
@@ -200,7 +202,7 @@ fn check(
     })
 }
 
-fn target(binding: &Binding) -> Target {
+fn target(service: &Service, server: &Server, checker: &Checker, binding: &Binding) -> Target {
     let from = binding.source.map(|source| {
         let port = binding.source_port.unwrap_or(0);
         SocketAddr::new(source, port)
@@ -210,12 +212,28 @@ fn target(binding: &Binding) -> Target {
         IpAddr::V6(_) => IpAddr::from([0; 16]),
     };
     let from = from.or_else(|| Some(SocketAddr::new(any(), binding.source_port?)));
+    let (to, through) = match &service.target {
+        // With NAT the real server's own address is what it gets.
+        model::Target::Address(vip, port)
+            if binding.vip_check && server.method.method != ForwardingMethod::Masquerade =>
+        {
+            let named = checker.places.of("connect_port").is_some() || *port == 0;
+            let port = if named { binding.port } else { *port };
+            let through = Through {
+                server: server.address,
+                is_tunnel: server.method.method == ForwardingMethod::Tunnel,
+            };
+            (SocketAddr::new(*vip, port), Some(through))
+        }
+        _ => (SocketAddr::new(binding.address, binding.port), None),
+    };
     Target {
-        to: SocketAddr::new(binding.address, binding.port),
+        to,
         from,
         device: binding.interface.clone(),
         mark: binding.mark,
         timeout: binding.timeout,
+        through,
     }
 }
 
@@ -272,13 +290,13 @@ fn record_type(name: &str) -> Result<RecordType, String> {
     })
 }
 
-fn udp(binding: &Binding, probe: &Probe) -> UdpCheck {
+fn udp(target: Target, probe: &Probe) -> UdpCheck {
     let reply = probe.reply.as_ref().map(|reply| Payload {
         bytes: reply.iter().map(|(byte, _)| *byte).collect(),
         mask: reply.iter().map(|(_, mask)| *mask).collect(),
     });
     UdpCheck {
-        target: target(binding),
+        target,
         payload: probe.payload.clone(),
         reply,
         min_length: probe.least.into(),

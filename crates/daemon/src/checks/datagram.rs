@@ -46,7 +46,8 @@ pub struct UdpCheck {
 impl UdpCheck {
     pub(super) async fn make(&self) -> Result<(), Failure> {
         let target = &self.target;
-        let socket = target.datagrams().await?;
+        let connected = target.datagrams().await?;
+        let socket = &connected.socket;
         let chance = chance::bits().to_be_bytes();
         socket
             .send(self.payload.as_deref().unwrap_or(&chance))
@@ -56,6 +57,9 @@ impl UdpCheck {
         let received = timeout(target.timeout, socket.recv(&mut answer)).await;
         let length = match (received, &self.reply) {
             (Ok(Ok(length)), _) => length,
+            (Ok(Err(source)), _) if connected.ticket.is_some() => {
+                return Err(target.failed(source, connected.ticket.as_ref()));
+            }
             (Ok(Err(source)), _) => {
                 let what = "waiting for an answer";
                 return Err(Failure::Broken { what, source });

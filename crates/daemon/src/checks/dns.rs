@@ -45,7 +45,8 @@ impl DnsCheck {
         let id: u16 = crate::chance::bits() as u16;
         let question = self.question(id)?;
         let work = async {
-            let socket = self.target.datagrams().await?;
+            let connected = self.target.datagrams().await?;
+            let socket = &connected.socket;
             socket
                 .send(&question)
                 .await

@@ -88,7 +88,8 @@ impl HttpCheck {
     }
 
     async fn get(&self, url: &Url) -> Result<(), Failure> {
-        let stream = self.target.connect().await?;
+        let connected = self.target.connect().await?;
+        let (stream, _ticket) = (connected.socket, connected.ticket);
         let request = self.request(url);
         let (head, body) = match &self.tls {
             Some(tls) => {

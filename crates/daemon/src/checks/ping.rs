@@ -11,6 +11,7 @@ use pointsman_wire::checksum;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::passage::Kind;
 use super::{Failure, Target};
 
 /// Bytes of an echo's header.
@@ -18,27 +19,34 @@ const HEADER: usize = 8;
 
 /// Sends an echo request and waits for its answer.
 pub(super) async fn make(target: &Target) -> Result<(), Failure> {
-    let failed = |source: std::io::Error| Failure::Connect {
-        to: target.to,
-        source,
-    };
+    let ticket = target.admit(Kind::Ping).await?;
+    let failed = |source| target.failed(source, ticket.as_ref());
     let (family, protocol, request, reply) = match target.to {
         SocketAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, 0),
         SocketAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, 129),
     };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     // Raw, as the other kind depends on who may ping.
-    let socket = socket(family, SockType::Raw, flags, protocol).map_err(|e| failed(e.into()))?;
-    target.prepare(&socket).map_err(failed)?;
-    if let Some(from) = target.from {
+    let new = || Ok(socket(family, SockType::Raw, flags, protocol)?);
+    let socket = match &ticket {
+        None => new().map_err(failed)?,
+        Some(ticket) => ticket.socket(new)?,
+    };
+    target.prepare(&socket, ticket.as_ref()).map_err(failed)?;
+    if let Some(from) = target.from(ticket.as_ref()) {
         let from = SockaddrStorage::from(SocketAddr::new(from.ip(), 0));
         nix::sys::socket::bind(socket.as_raw_fd(), &from).map_err(|e| failed(e.into()))?;
     }
     // Connected, it receives from there alone.
-    let to = SockaddrStorage::from(SocketAddr::new(target.to.ip(), 0));
+    let to = target.to(ticket.as_ref()).ip();
+    let to = SockaddrStorage::from(SocketAddr::new(to, 0));
     connect(socket.as_raw_fd(), &to).map_err(|e| failed(e.into()))?;
     let chance = crate::chance::bits().to_be_bytes();
-    let mut echo = [request, 0, 0, 0, chance[0], chance[1], 0, 1, 0, 0, 0, 0];
+    let number = match &ticket {
+        Some(ticket) => ticket.from().port().to_be_bytes(),
+        None => [chance[0], chance[1]],
+    };
+    let mut echo = [request, 0, 0, 0, number[0], number[1], 0, 1, 0, 0, 0, 0];
     echo[HEADER..].copy_from_slice(&chance[2..6]);
     if target.to.is_ipv4() {
         let sum = checksum::of(&echo);
@@ -46,20 +54,23 @@ pub(super) async fn make(target: &Target) -> Result<(), Failure> {
     }
     send(socket.as_raw_fd(), &echo, MsgFlags::empty())
         .map_err(|e| Failure::broken("sending an echo")(e.into()))?;
+    // "Unreachable" is an error, and nothing to be read.
+    let news = Interest::READABLE | Interest::ERROR;
     // SAFETY: the descriptor is owned, and open until the registration ends.
-    let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    let watched = unsafe { AsyncFd::register_with_interest(socket, news) };
     let what = "watching a socket";
     let watched = watched.map_err(|error| Failure::broken(what)(error.into()))?;
     let mut buffer = [0; 2048];
     loop {
         let mut ready = watched
-            .readable()
+            .ready(news)
             .await
             .map_err(Failure::broken("waiting for an answer"))?;
         let received =
             ready.try_io(|socket| Ok(recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?));
         let length = match received {
             Err(_) => continue,
+            Ok(Err(error)) if ticket.is_some() => return Err(failed(error)),
             Ok(received) => received.map_err(Failure::broken("waiting for an answer"))?,
         };
         let bytes = &buffer[..length];

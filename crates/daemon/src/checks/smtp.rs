@@ -20,8 +20,9 @@ pub struct SmtpCheck {
 impl SmtpCheck {
     pub(super) async fn make(&self) -> Result<(), Failure> {
         let work = async {
-            let stream = self.target.connect().await?;
-            let mut stream = BufReader::new(stream);
+            let connected = self.target.connect().await?;
+            let _ticket = connected.ticket;
+            let mut stream = BufReader::new(connected.socket);
             expect(&mut stream, "its greeting", "220").await?;
             say(&mut stream, &format!("HELO {}\r\n", self.helo_name)).await?;
             expect(&mut stream, "the answer to HELO", "250").await?;

@@ -134,6 +134,7 @@ impl Binding {
             interface: None,
             timeout: inherited.connect_timeout.unwrap_or(Duration::from_secs(5)),
             mark: 0,
+            vip_check: false,
         }
     }
 
@@ -146,6 +147,7 @@ impl Binding {
             ("bind_if", Value::Word(word)) => self.interface = Some(word.text.clone()),
             ("connect_timeout", Value::Time(time)) => self.timeout = time,
             ("fwmark", Value::Whole(mark)) => self.mark = small(mark),
+            ("vip_check", Value::Switch(on)) => self.vip_check = on,
             _ => {}
         }
     }
@@ -160,6 +162,14 @@ impl Binding {
             );
             reader.error(places.near("bindto"), text);
             self.source = None;
+        }
+        if self.vip_check {
+            for keyword in ["connect_ip", "bind_port", "bind_if", "fwmark"] {
+                if let Some(place) = places.of(keyword) {
+                    let text = format!("`{keyword}` beside `vip_check`, which goes its own way");
+                    reader.error(place, text);
+                }
+            }
         }
     }
 }

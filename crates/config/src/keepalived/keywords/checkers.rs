@@ -4,7 +4,7 @@ use super::Arguments::{
     Address, Block as Opens, Nothing, OneOf, Seconds, Several, Switch, Whole, Word, Words,
 };
 use super::Block::{BfdCheck, Dns, File, Http, Https, Misc, Ping, Smtp, SmtpHost, Tcp, Udp, Url};
-use super::{Arguments, Block, Keyword, no, yes};
+use super::{Arguments, Block, Keyword, no, own, yes};
 
 const INT: i64 = i32::MAX as i64;
 const U32: i64 = u32::MAX as i64;
@@ -37,7 +37,8 @@ pub(super) const CHECKERS: &[Keyword] = &rows();
 
 const TIMED: [Block; 9] = [Tcp, Http, Https, Smtp, Dns, Misc, Udp, Ping, SmtpHost];
 const CONNECTED: [Block; 8] = [Tcp, Http, Https, Smtp, Dns, Udp, Ping, SmtpHost];
-const COUNT: usize = TIMED.len() * TIMING.len() + CONNECTED.len() * CONNECTION.len() + OWN.len();
+const COUNT: usize =
+    TIMED.len() * TIMING.len() + CONNECTED.len() * (CONNECTION.len() + 1) + OWN.len();
 
 const fn rows() -> [Keyword; COUNT] {
     let mut rows = [OWN[0]; COUNT];
@@ -62,6 +63,8 @@ const fn rows() -> [Keyword; COUNT] {
             at += 1;
             row += 1;
         }
+        rows[at] = own(CONNECTED[block], "vip_check", Switch);
+        at += 1;
         block += 1;
     }
     let mut row = 0;

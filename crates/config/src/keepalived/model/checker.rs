@@ -66,6 +66,21 @@ pub enum Check {
     },
 }
 
+impl Check {
+    /// Where it connects, if it does.
+    pub fn binding(&self) -> Option<&Binding> {
+        match self {
+            Self::Tcp(binding)
+            | Self::Smtp(binding, _)
+            | Self::Dns(binding, ..)
+            | Self::Udp(binding, _)
+            | Self::Ping(binding) => Some(binding),
+            Self::Http(http) => Some(&http.binding),
+            Self::Misc { .. } | Self::File { .. } => None,
+        }
+    }
+}
+
 /// Where a check connects, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
@@ -83,6 +98,8 @@ pub struct Binding {
     pub timeout: Duration,
     /// Firewall mark of its packets, 0 for none.
     pub mark: u32,
+    /// True when it goes to the virtual address, the way that clients' packets go (`vip_check`).
+    pub vip_check: bool,
 }
 
 /// `HTTP_GET` and `SSL_GET`.
