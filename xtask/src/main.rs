@@ -17,6 +17,7 @@ mod libvirt;
 mod oracle;
 mod scale;
 mod setup;
+mod steady;
 mod tally;
 mod test;
 mod unpack;
@@ -37,6 +38,7 @@ verbs:
   bench        nanoseconds per packet, by case (`--schedulers` for those alone, `--json FILE`; root)
   scale        10 000 services, 1 000 000 connections, 1 000 checks a second: time, bytes (root)
   failover     how long clients wait when a VRRP master goes, beside keepalived (root)
+  steady       what is lost by reloads and restarts under traffic (root)
   fuzz         run fuzz targets (`[TARGET...] [--seconds N]`; needs nightly)
   verdicts     judge recorded frames with libvirt's filters (`DIR...`)
   guest        run a program under Debian's 6.1 kernel in qemu (`guest --help`)
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Some("bench") => done(bench::main(&rest)),
         Some("scale") => done(scale::main(&rest)),
         Some("failover") => done(failover::main(&rest)),
+        Some("steady") => done(steady::main(&rest)),
         Some("fuzz") => done(fuzz::main(&rest)),
         Some("verdicts") => ended(verdicts::main(&rest)),
         Some("guest") => guest::main(rest),

@@ -8,6 +8,7 @@ mod hand;
 mod memory;
 mod preparation;
 mod reload;
+mod resumption;
 mod routers;
 mod services;
 mod trackers;
@@ -28,6 +29,7 @@ use crate::vrrp::track::{FileTracker, ScriptTracker};
 
 pub use memory::release;
 pub use reload::Reloaded;
+pub use resumption::Resumption;
 pub use services::{Placed, PlannedService, ServiceScripts};
 pub use work::Availability;
 

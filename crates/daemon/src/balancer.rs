@@ -208,11 +208,17 @@ impl<P: Plane> Balancer<P> {
         Ok(views)
     }
 
+    /// The services there are.
+    pub fn ids(&self) -> Vec<ServiceId> {
+        let state = self.state();
+        let services = state.director.services();
+        services.map(|service| service.config().id).collect()
+    }
+
     /// A service as configured, and its real servers.
     pub fn service(&self, id: ServiceId) -> Option<(VirtualService, Vec<RealServer>)> {
         let state = self.state();
-        let mut services = state.director.services();
-        let service = services.find(|service| service.config().id == id)?;
+        let service = state.director.service(&id)?;
         let servers = service.servers().map(|server| server.config().clone());
         Some((service.config().clone(), servers.collect()))
     }

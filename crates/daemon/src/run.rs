@@ -39,7 +39,7 @@ use state::{Kept, Saver};
 
 use crate::{
     api::{self, Facts, Shell},
-    availability::Plan,
+    availability::{Plan, Resumption},
     balancer::Balancer,
     config::{Config, neighbours_file, routers_file},
     hops::{Keeper, Neighbours},
@@ -76,8 +76,16 @@ async fn serve(config: &Config) -> Result<()> {
         .transpose()?;
     let (socket, listener) = Socket::listen(&config.socket)?;
     let metrics = metrics::listen(config.metrics).await?;
+    // Before programs are loaded, which takes its time.
+    let left = routers_file(&config.socket);
+    let forwards = config.datapath.pin_dir.exists();
+    let resumed = match &plan {
+        Some(plan) => Resumption::new(plan, &left, forwards)?,
+        None => Resumption::default(),
+    };
     let opened = Opened::new(config)?;
-    let outcome = opened.serve(config, (listener, metrics), (plan, hangup), async {
+    let routers = (plan, resumed, hangup);
+    let outcome = opened.serve(config, (listener, metrics), routers, async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
@@ -142,12 +150,12 @@ impl Opened {
         self,
         config: &Config,
         listeners: Listeners,
-        (plan, hangup): (Option<Plan>, Signal),
+        (plan, resumed, hangup): (Option<Plan>, Resumption, Signal),
         stop: impl Future<Output = &'static str>,
     ) -> Result<()> {
         let pin_dir = &config.datapath.pin_dir;
         let fresh = self.origin == Origin::Fresh;
-        let started = self.start(config, listeners);
+        let started = self.start(config, listeners, Arc::clone(&resumed.board));
         let (tasks, keeper) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -159,7 +167,7 @@ impl Opened {
         };
         let shell = Arc::clone(&tasks.shell);
         let left = routers_file(&config.socket);
-        let work = match availability::begin(plan, shell, left).await {
+        let work = match availability::begin(plan, shell, left, resumed).await {
             Ok(work) => work,
             Err(error) => {
                 let keeper = tasks.stop(keeper).await;
@@ -201,6 +209,7 @@ impl Opened {
         self,
         config: &Config,
         (listener, metrics): Listeners,
+        routers: Board,
     ) -> Result<(Tasks, tokio::task::JoinHandle<Keeper>)> {
         let events = self.datapath.event_descriptor();
         let attachments = self.datapath.attachments().to_vec();
@@ -228,7 +237,7 @@ impl Opened {
             answers: Mutex::default(),
             rounds: Rounds::default(),
             state: Mutex::new(report),
-            routers: Board::default(),
+            routers,
         });
         // What the ledger says was counted before is no traffic of the first two seconds.
         shell.balancer.estimate(true)?;

@@ -86,6 +86,41 @@ pub struct Left {
     /// Kernel parameters that were changed for them, as they were.
     #[serde(default)]
     pub changed: BTreeMap<String, String>,
+    /// What trackers found last.
+    #[serde(default)]
+    pub readings: BTreeMap<String, Found>,
+}
+
+/// What a tracker found, to be remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// It is up.
+    Up,
+    /// It is down.
+    Down,
+    /// The number in a file.
+    Number(i32),
+}
+
+impl From<Reading> for Found {
+    fn from(reading: Reading) -> Self {
+        match reading {
+            Reading::Up => Self::Up,
+            Reading::Down => Self::Down,
+            Reading::Number(number) => Self::Number(number),
+        }
+    }
+}
+
+impl From<Found> for Reading {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Up => Self::Up,
+            Found::Down => Self::Down,
+            Found::Number(number) => Self::Number(number),
+        }
+    }
 }
 
 /// How a virtual router is.

@@ -1,22 +1,20 @@
 //! The machines of a configuration at work.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pointsman_config::keepalived::model::ServiceKey;
-use pointsman_director::model::Change;
-use pointsman_ha::vrrp::Notice;
-use tokio::sync::mpsc::unbounded_channel;
+use pointsman_director::model::{Change, ServiceId};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, block_in_place};
 
 use super::hand::{ServiceHand, SharedFifos};
 use super::memory::Memory;
 use super::trackers::Trackers;
-use super::{Plan, PlannedService};
+use super::{Plan, PlannedService, Resumption};
 use crate::api::Shell;
 use crate::balancer::OnRefusal;
 use crate::child::{Outcome, Script};
@@ -55,10 +53,14 @@ pub(super) struct Minder {
 }
 
 impl<P: Plane + Send + Sync + 'static> Availability<P> {
-    /// Begins with a plan. Virtual routers that another daemon left a moment ago, as the file `left`
-    /// tells, go on without an election, and checks with what they found.
-    pub async fn start(plan: Plan, shell: Arc<Shell<P>>, left: PathBuf) -> Result<Self> {
-        let memory = Memory::take(&left);
+    /// Begins with a plan, and with what another daemon left: checks go on with what they found. At its end
+    /// it tells in the file `left` what it leaves.
+    pub async fn start(
+        plan: Plan,
+        shell: Arc<Shell<P>>,
+        left: PathBuf,
+        mut resumed: Resumption,
+    ) -> Result<Self> {
         let mut this = Self {
             shell,
             vrrp: None,
@@ -75,41 +77,30 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         this.fifos = Fifos::open(this.plan.fifos(), &Fifos::default()).context("opening FIFOs")?;
         this.told = Arc::new(Mutex::new(this.fifos.only(&this.plan.service_fifos)));
         run_timed("startup_script", this.plan.startup.as_ref()).await;
-        let resume = this.resumed(memory.as_ref());
-        if !resume.is_empty() {
-            // Others wait for their advertisements.
-            this.begin_routers(&resume)?;
-        }
         if this.plan.flush {
-            this.apply(&[Change::Clear]);
+            this.flush();
         }
         this.set_timeouts();
         let mut plan = this.plan.clone();
         this.suspend(&mut plan)?;
         for mut planned in plan.services {
-            let known = memory
-                .as_ref()
-                .and_then(|memory| memory.services.get(&planned.origin.key().to_string()));
+            let memory = resumed.memory.as_ref();
+            let known =
+                memory.and_then(|memory| memory.services.get(&planned.origin.key().to_string()));
             if let Some(known) = known {
                 planned.minded.recall(known);
             }
             this.adopt(&planned);
             this.mind(planned);
         }
-        if this.vrrp.is_none() && !this.plan.vrrp.instances.is_empty() {
-            this.begin_routers(&resume)?;
+        if !this.plan.vrrp.instances.is_empty() {
+            let (vrrp, heard) = resumed.routers(&this.plan)?;
+            let hooks = Hooks::new(this.plan.hooks.clone(), &this.fifos);
+            this.hooks = Some(tokio::spawn(hooks.keep(heard)));
+            this.trackers.follow(&this.plan, Some(&vrrp.remote()));
+            this.vrrp = Some(vrrp);
         }
         Ok(this)
-    }
-
-    fn begin_routers(&mut self, resume: &BTreeSet<String>) -> Result<()> {
-        let (notices, heard) = unbounded_channel::<Notice>();
-        let hooks = Hooks::new(self.plan.hooks.clone(), &self.fifos);
-        self.hooks = Some(tokio::spawn(hooks.keep(heard)));
-        let vrrp = Vrrp::start(&self.plan.vrrp, resume, notices, self.board())?;
-        self.trackers.follow(&self.plan, Some(&vrrp.remote()));
-        self.vrrp = Some(vrrp);
-        Ok(())
     }
 
     /// How others talk to the virtual routers, if there are any.
@@ -178,21 +169,17 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         run_timed("shutdown_script", self.plan.shutdown.as_ref()).await;
     }
 
-    /// Who was master in the daemon before, if that was only a moment ago.
-    fn resumed(&self, memory: Option<&Memory>) -> BTreeSet<String> {
-        let Some(memory) = memory else {
-            return BTreeSet::new();
-        };
-        let ago = memory.age();
-        let instances = self.plan.vrrp.instances.iter().filter(|instance| {
-            // Later somebody else takes it for down, or is about to.
-            let interval = instance.router.interval.as_secs_f64();
-            let limit = interval * (f64::from(instance.router.down_adverts) - 0.5);
-            memory.left.masters.contains(&instance.router.name) && ago < limit
-        });
-        instances
-            .map(|instance| instance.router.name.clone())
-            .collect()
+    /// Removes the services that are not planned (`lvs_flush`); those that are keep their connections.
+    fn flush(&self) {
+        let planned = self.plan.services.iter();
+        let planned: HashSet<ServiceId> = planned
+            .flat_map(|one| &one.placed)
+            .map(|placed| placed.service.id)
+            .collect();
+        let ids = self.shell.balancer.ids().into_iter();
+        let others = ids.filter(|id| !planned.contains(id));
+        let changes: Vec<_> = others.map(|id| Change::DeleteService { id }).collect();
+        self.apply(&changes);
     }
 
     pub(super) fn set_timeouts(&self) {

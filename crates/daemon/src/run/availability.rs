@@ -10,7 +10,7 @@ use tokio::task::block_in_place;
 
 use super::pulse::{self, Pulse};
 use crate::api::Shell;
-use crate::availability::{Availability, Plan, Source};
+use crate::availability::{Availability, Plan, Resumption, Source};
 use crate::config::Config;
 
 /// Reads the configuration and plans it.
@@ -24,9 +24,10 @@ pub(super) async fn begin(
     plan: Option<Plan>,
     shell: Arc<Shell<Datapath>>,
     left: PathBuf,
+    resumed: Resumption,
 ) -> Result<Option<Availability<Datapath>>> {
     match plan {
-        Some(plan) => Ok(Some(Availability::start(plan, shell, left).await?)),
+        Some(plan) => Ok(Some(Availability::start(plan, shell, left, resumed).await?)),
         None => Ok(None),
     }
 }

@@ -358,11 +358,14 @@ impl Engine {
                     let held = self.held.iter();
                     let held = held.map(|((index, address), prefix)| (*index, *address, *prefix));
                     let (vmacs, changed) = self.vmacs.left();
+                    let readings = self.router.readings().iter();
+                    let readings = readings.map(|(name, found)| (name.clone(), (*found).into()));
                     let _ = answer.send(Left {
                         masters: names.collect(),
                         held: held.collect(),
                         vmacs,
                         changed,
+                        readings: readings.collect(),
                     });
                     return Order::Leave;
                 }

@@ -165,6 +165,11 @@ impl VrrpRouter {
         self.settle(now);
     }
 
+    /// What each tracker found last.
+    pub fn readings(&self) -> &BTreeMap<String, Reading> {
+        &self.readings
+    }
+
     /// Has masters advertise at once: the time until others take this host for down begins anew.
     pub fn advertise(&mut self, now: Duration) {
         for router in &mut self.routers {
