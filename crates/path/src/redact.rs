@@ -65,10 +65,16 @@ fn own_names(snapshot: &Snapshot) -> Vec<String> {
     names
 }
 
-/// What a host is called that ssh is asked for: with and without its user.
-fn names_of_host(host: &str) -> [String; 3] {
-    let (user, name) = host.rsplit_once('@').unwrap_or(("", host));
-    [host, name, user].map(str::to_owned)
+/// What a host is called that ssh is asked for: with its user or without, and with a namespace there or
+/// without. `root` names nobody.
+fn names_of_host(host: &str) -> Vec<String> {
+    let station = host.split('/').next().unwrap_or(host);
+    let (user, name) = station.rsplit_once('@').unwrap_or(("", station));
+    let names = [host, station, name, user].into_iter();
+    names
+        .filter(|name| *name != "root")
+        .map(str::to_owned)
+        .collect()
 }
 
 struct Cover {
@@ -348,6 +354,18 @@ mod tests {
             f,
         ]);
         assert_eq!(cover.text("fe80::5054:ff:fe12:3456"), expected.to_string());
+    }
+
+    #[test]
+    fn hosts_are_covered_however_they_are_called() {
+        let asked = ["root@db7.example/blue".to_owned(), "ann@web".to_owned()];
+        let cover = Cover::new(&Bundle::default(), &asked, 7);
+        let text = "db7.example/blue as root, web: ann@web, db7.example";
+        let covered = cover.text(text);
+        for name in ["db7", "ann", "web"] {
+            assert!(!covered.contains(name), "{covered}");
+        }
+        assert!(covered.contains("/blue as root, "), "{covered}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub fn topology(bundle: &Bundle, case: &Case) -> Topology {
 }
 
 /// The ways that packets were to take on from where they were seen last; nothing for ways that were seen to
-/// their end. The cause is the node that the verdict is about.
+/// their end by way of the director. The cause is the node that the verdict is about.
 pub fn ahead(
     bundle: &Bundle,
     case: &Case,
@@ -44,11 +44,15 @@ pub fn ahead(
             return None;
         };
         let course = main(ways, forward, cause);
-        if course.is_some_and(|course| course.end == CourseEnd::Delivered) {
+        let seen = |node: &str| course.is_some_and(|own| own.hops.iter().any(|h| h.node == node));
+        let arrived = course.is_some_and(|course| course.end == CourseEnd::Delivered);
+        let is_astray = by.is_some_and(|by| !seen(by));
+        if arrived && !is_astray {
             return None;
         }
-        let seen = |node: &str| course.is_some_and(|own| own.hops.iter().any(|h| h.node == node));
-        let last = course.and_then(|course| course.hops.last());
+        // What got to its end past the director was to take another way from the start.
+        let last = course.filter(|_| !arrived);
+        let last = last.and_then(|course| course.hops.last());
         let start = last.map_or(from, |last| &*last.node);
         let by = by.filter(|by| !seen(by) && start != *by && to != *by);
         let mut stops = Vec::new();

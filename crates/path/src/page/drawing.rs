@@ -338,7 +338,7 @@ fn caption(svg: &mut String, scene: &Scene<'_>, report: &Report) {
     }
     if of(Kind::Ahead) {
         let words = if report.courses.is_some() {
-            "where packets were to go on to"
+            "where packets were to go"
         } else {
             "the way that packets were to take; nothing was captured"
         };
