@@ -5,6 +5,7 @@
 //! late; [`hooks`] tells scripts and FIFOs, [`track`] watches what moves priorities.
 
 mod engine;
+mod farewell;
 mod holding;
 pub mod hooks;
 mod surroundings;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 pub use engine::INTERFACE_TRACKER;
+pub use farewell::Farewell;
 pub use holding::Holding;
 pub use vmac::Vmac;
 pub use watch::{VERIFY_TRACKER, Verification};
@@ -89,6 +91,9 @@ pub struct Left {
     /// What trackers found last.
     #[serde(default)]
     pub readings: BTreeMap<String, Found>,
+    /// What its masters would say if they stopped.
+    #[serde(default)]
+    pub farewells: Vec<Farewell>,
 }
 
 /// What a tracker found, to be remembered.

@@ -43,6 +43,9 @@ pub(crate) enum Verb {
         /// Directory of pinned maps and links
         #[arg(long, value_name = "DIR", default_value_os_t = Options::default().pin_dir)]
         pin_dir: PathBuf,
+        /// Only if this systemd unit was stopped for good: neither restarts nor failed (for ExecStopPost)
+        #[arg(long, value_name = "UNIT")]
+        unless_restarting: Option<String>,
     },
     /// Build laboratories of network namespaces, and show connections in them hop by hop
     #[command(disable_help_flag = true)]

@@ -62,7 +62,10 @@ fn obey(cli: Cli) -> Result<ExitCode> {
             serve::run(options, socket)?;
         }
         Verb::Ipvsadm { arguments } => return Ok(ipvsadm::run(&socket, &arguments)),
-        Verb::Detach { pin_dir } => serve::detach(&pin_dir, &socket)?,
+        Verb::Detach {
+            pin_dir,
+            unless_restarting,
+        } => serve::detach(&pin_dir, &socket, unless_restarting.as_deref())?,
         Verb::Lab { arguments } => {
             // A lab whose reader goes is taken down before the end.
             on_broken_pipe(libc::SIG_IGN);

@@ -3,6 +3,7 @@
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Result, bail};
@@ -52,9 +53,13 @@ pub(crate) fn run(options: RunOptions, socket: PathBuf) -> Result<()> {
     pointsman_daemon::run(&config)
 }
 
-pub(crate) fn detach(pin_dir: &Path, socket: &Path) -> Result<()> {
+pub(crate) fn detach(pin_dir: &Path, socket: &Path, unit: Option<&str>) -> Result<()> {
     need_root("detach")?;
     start_log();
+    if let Some(why) = unit.and_then(restarts) {
+        println!("everything stays as it is: {why}");
+        return Ok(());
+    }
     let detached = pointsman_daemon::detach(pin_dir, socket)?;
     let report = &detached.datapath;
     let count = |number: usize, what: &str| {
@@ -72,6 +77,29 @@ pub(crate) fn detach(pin_dir: &Path, socket: &Path) -> Result<()> {
         println!("gave back {} virtual address{plural}", detached.addresses);
     }
     Ok(())
+}
+
+/// Why a unit that has ended begins again, or may; none if it was stopped for good.
+///
+/// systemd tells a unit's last command how the service ended, but not what comes next: that is asked for.
+fn restarts(unit: &str) -> Option<String> {
+    let result = std::env::var("SERVICE_RESULT").unwrap_or_default();
+    if result != "success" {
+        return Some(format!("{unit} failed ({result}), and may begin again"));
+    }
+    let mut systemctl = Command::new("systemctl");
+    systemctl.args(["list-jobs", "--no-legend", "--no-pager", "--plain"]);
+    let jobs = match systemctl.output() {
+        Ok(output) if output.status.success() => output.stdout,
+        Ok(output) => return Some(format!("systemctl list-jobs ended with {}", output.status)),
+        Err(error) => return Some(format!("can't run systemctl: {error}")),
+    };
+    let jobs = String::from_utf8_lossy(&jobs);
+    let mut jobs = jobs.lines().map(|line| line.split_whitespace().skip(1));
+    let begins = jobs.any(|mut words| {
+        words.next() == Some(unit) && words.next().is_some_and(|job| job != "stop")
+    });
+    begins.then(|| format!("{unit} begins again"))
 }
 
 fn need_root(verb: &str) -> Result<()> {

@@ -61,7 +61,7 @@ pub fn release(left: &Path) -> usize {
     let Ok(mut netlink) = Netlink::new() else {
         return 0;
     };
-    let held = memory.left.held.into_iter();
+    let held = memory.left.held.iter();
     let released = held.filter(|(index, address, prefix)| {
         match netlink.address_delete(*index, *address, *prefix) {
             Ok(was_there) => was_there,
@@ -72,6 +72,11 @@ pub fn release(left: &Path) -> usize {
         }
     });
     let released = released.count();
+    for farewell in &memory.left.farewells {
+        if let Err(error) = farewell.say(memory.age(), &mut netlink) {
+            tracing::warn!("others are not told that this host stops: {error:#}");
+        }
+    }
     for name in &memory.left.vmacs {
         if let Ok(link) = netlink.link_by_name(name)
             && link.kind.as_deref() == Some("macvlan")

@@ -1,7 +1,7 @@
 //! Changes of services that are made before a reload counts, and undone if it does not.
 
 use anyhow::{Result, bail};
-use pointsman_director::model::Change;
+use pointsman_director::model::{Change, RealServer, ServiceId};
 
 use super::PlannedService;
 use crate::balancer::{Balancer, OnRefusal};
@@ -42,9 +42,7 @@ impl Preparation {
                 let known = known.map(|(_, servers)| servers).unwrap_or_default();
                 for (server, health) in placed.servers.iter().zip(&planned.minded.service.servers) {
                     let (address, port) = (server.address, server.port);
-                    let is_it = |one: &&pointsman_director::model::RealServer| {
-                        (one.address, one.port) == (address, port)
-                    };
+                    let is_it = |one: &&RealServer| (one.address, one.port) == (address, port);
                     let serves = health.checkers.iter().all(|up| *up);
                     if serves && known.iter().find(is_it).is_none() {
                         let server = server.clone();
@@ -79,11 +77,29 @@ impl Preparation {
 /// A change in words.
 fn named(change: &Change) -> String {
     match change {
-        Change::AddService { service } => format!("adding the service {:?}", service.id),
-        Change::EditService { service } => format!("changing the service {:?}", service.id),
+        Change::AddService { service } => format!("adding the service {}", called(&service.id)),
+        Change::EditService { service } => {
+            format!("changing the service {}", called(&service.id))
+        }
         Change::AddServer { id, server } => {
-            format!("adding the real server {} to {id:?}", server.address)
+            let service = called(id);
+            format!(
+                "adding the real server {} to the service {service}",
+                server.address
+            )
         }
         other => format!("{other:?}"),
+    }
+}
+
+/// A service in words.
+fn called(id: &ServiceId) -> String {
+    match id {
+        ServiceId::Address {
+            protocol,
+            address,
+            port,
+        } => format!("{address} {port} {protocol:?}"),
+        ServiceId::Mark { mark, .. } => format!("fwmark {mark}"),
     }
 }

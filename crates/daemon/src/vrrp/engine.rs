@@ -19,6 +19,7 @@ use pointsman_linux::raw_ip::{self, Family, RawIp};
 use pointsman_wire::Mac;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::farewell::Farewell;
 use super::holding::Holding;
 use super::surroundings::Surroundings;
 use super::vmac::Vmacs;
@@ -26,9 +27,9 @@ use super::watch::{VERIFY_TRACKER, Watch};
 use super::{Board, Command, Ear, Instance, Left, RouterStatus, VrrpConfig};
 
 /// VRRP's IP protocol number.
-const PROTOCOL: u8 = 112;
+pub(super) const PROTOCOL: u8 = 112;
 /// Network control, as RFC 9568 and keepalived send.
-const CLASS: u8 = 0xc0;
+pub(super) const CLASS: u8 = 0xc0;
 /// Prefix of the names of trackers that follow an interface; the name follows.
 pub const INTERFACE_TRACKER: &str = "interface ";
 /// How often the same complaint about one virtual router is logged, at most.
@@ -360,12 +361,15 @@ impl Engine {
                     let (vmacs, changed) = self.vmacs.left();
                     let readings = self.router.readings().iter();
                     let readings = readings.map(|(name, found)| (name.clone(), (*found).into()));
+                    let (masters, readings) = (names.collect(), readings.collect());
+                    let now = self.now();
                     let _ = answer.send(Left {
-                        masters: names.collect(),
+                        masters,
                         held: held.collect(),
                         vmacs,
                         changed,
-                        readings: readings.collect(),
+                        readings,
+                        farewells: Farewell::all(&mut self.router, &self.instances, now),
                     });
                     return Order::Leave;
                 }
