@@ -6,6 +6,7 @@ mod host;
 #[path = "support/manager.rs"]
 mod manager;
 #[path = "steady/observer.rs"]
+#[allow(dead_code)]
 mod observer;
 
 use std::fs;
@@ -389,7 +390,7 @@ fn a_hundred_reloads_leave_nothing_behind() {
              \"/bin/sh -c 'exec cat \\$0'\"\n",
             at("fifo")
         );
-        if turn % 2 == 0 {
+        if turn.is_multiple_of(2) {
             text += &format!(
                 " lvs_notify_fifo {}\n lvs_notify_fifo_script \"/bin/sh -c 'sleep 1000'\"\n",
                 at("other")
@@ -413,7 +414,7 @@ fn a_hundred_reloads_leave_nothing_behind() {
             1 + turn as u32 % 2,
             " ha_suspend\n quorum_up /bin/true\n",
         );
-        if turn % 3 == 0 {
+        if turn.is_multiple_of(3) {
             text += "virtual_server 10.9.0.101 80 {\n delay_loop 0.1\n lb_algo rr\n lb_kind DR\n protocol \
                      UDP\n real_server 10.9.0.2 80 {\n  MISC_CHECK {\n   misc_path \"/bin/sh -c 'sleep 5'\"\n   \
                      misc_timeout 10\n   warmup 0\n  }\n }\n}\n";
