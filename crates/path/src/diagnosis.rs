@@ -6,6 +6,7 @@
 
 mod capture;
 mod counter;
+mod elsewhere;
 mod kernel;
 mod rewrite;
 mod source;

@@ -47,13 +47,33 @@ pub struct RuleName {
     pub listing: String,
 }
 
+/// What becomes of a frame where nothing is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shows {
+    /// It comes out again, by another port.
+    #[default]
+    Passes,
+    /// The node answers it, from the address that it was sent to.
+    Answered,
+    /// Nobody answers it: a question by ARP.
+    Unanswered,
+    /// The node asks by ARP how to answer it, and not in the name of the address that it was sent to.
+    AsksAsItself,
+}
+
 /// A frame that shows a fault when it is put in at a port of the node's twin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trial {
     /// The frame.
     pub frame: Vec<u8>,
-    /// True for what comes in at the finding's port, false for what is to leave by it.
+    /// True for what comes in at the port, false for what is to leave by it.
     pub enters: bool,
+    /// The port, if it is not the finding's.
+    pub port: Option<String>,
+    /// What would become of it.
+    pub shows: Shows,
+    /// What people try first, and what does not help.
+    pub tempting: Vec<Fix>,
 }
 
 /// How a fix did in a trial: probes that came through, of how many.
@@ -107,16 +127,31 @@ pub struct Evidence {
     pub witness: Option<Witness>,
 }
 
+/// A command for a shell on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The node.
+    pub node: String,
+    /// The command.
+    pub command: String,
+}
+
 /// Something that would mend a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Fix {
     /// What it does, and what it gives up.
     pub words: String,
-    /// Commands for a shell on the finding's node, in order.
+    /// The node for the commands, if it is not the finding's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Commands for a shell there, in order.
     pub commands: Vec<String>,
     /// Commands that take it back.
     pub undo: Vec<String>,
+    /// What makes others forget how it was, after the commands, and after the undo.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub afterwards: Vec<Step>,
     /// How it did where it was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tested: Option<Tested>,
@@ -211,8 +246,34 @@ impl Finding {
             words: words.into(),
             commands: commands.into_iter().map(Into::into).collect(),
             undo: undo.into_iter().map(Into::into).collect(),
-            tested: None,
+            ..Fix::default()
         });
+        self
+    }
+
+    /// Says that the last fix is for another node's shell.
+    #[must_use]
+    pub fn typed_at(mut self, node: &str) -> Self {
+        if let Some(fix) = self.fixes.last_mut() {
+            fix.node = Some(node.to_owned());
+        }
+        self
+    }
+
+    /// Adds a command that makes a node forget how it was, to each fix that has commands.
+    pub fn forgotten_by(&mut self, node: &str, command: &str) {
+        for fix in self.fixes.iter_mut().filter(|fix| !fix.commands.is_empty()) {
+            fix.afterwards.push(Step {
+                node: node.to_owned(),
+                command: command.to_owned(),
+            });
+        }
+    }
+
+    /// Says what shows it in a twin, if anything does.
+    #[must_use]
+    pub fn shown_by(mut self, trial: Option<Trial>) -> Self {
+        self.trial = trial;
         self
     }
 

@@ -15,6 +15,7 @@ pub(crate) mod node_rules;
 mod port_filter;
 mod real_server;
 mod site;
+mod trial;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::finding::Finding;
 use crate::topology::{Cable, Role};
 pub(crate) use found::main;
 pub use found::{ahead, topology};
+pub(crate) use real_server::redirection;
 use site::Site;
 
 /// What is asked about.
@@ -65,6 +67,7 @@ pub fn lint(bundle: &Bundle, case: &Case) -> Vec<Finding> {
     ] {
         check(&site, &mut findings);
     }
+    arp::forget(&site, &mut findings);
     let unfit = site.unfit_names();
     for finding in &mut findings {
         withhold(finding, &unfit);
@@ -94,9 +97,17 @@ fn withhold(finding: &mut Finding, unfit: &[String]) {
         }
     }
     for fix in &mut finding.fixes {
-        if fix.commands.iter().chain(&fix.undo).any(is_unfit) {
+        let steps = fix.afterwards.iter().map(|step| &step.command);
+        if fix
+            .commands
+            .iter()
+            .chain(&fix.undo)
+            .chain(steps)
+            .any(is_unfit)
+        {
             fix.commands.clear();
             fix.undo.clear();
+            fix.afterwards.clear();
             fix.words += " (no commands: a name in them is not fit for a shell)";
         }
     }

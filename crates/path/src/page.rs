@@ -113,7 +113,7 @@ impl Report {
                         finding::tried(fix, &blocker.node),
                         prose(&fix.words)
                     );
-                    text += &finding::commands(&blocker.node, &fix.commands, "");
+                    text += &finding::typed(fix, &blocker.node);
                 }
                 None => text += "<p>No fix is known for this one.</p>",
             }

@@ -225,8 +225,9 @@ impl Report {
                     other.code, other.words, other.confidence
                 );
                 for fix in other.fixes.iter().take(1) {
+                    let node = fix.node.as_ref().unwrap_or(&other.node);
                     for command in &fix.commands {
-                        let _ = writeln!(text, "           {}# {command}", other.node);
+                        let _ = writeln!(text, "           {node}# {command}");
                     }
                 }
             }
@@ -264,7 +265,10 @@ fn outlives_answers(finding: &Finding) -> bool {
         Code::StrictArp,
         Code::VrrpSplit,
     ];
+    // Of two with one address, both are always there; who is heard last gets the frames.
+    let comes_and_goes = finding.code == Code::MacFlapping;
     finding.confidence == Confidence::Proved && partial.contains(&finding.code)
+        || finding.confidence >= Confidence::Likely && comes_and_goes
 }
 
 fn finding(text: &mut String, cause: &Finding) {
@@ -300,11 +304,15 @@ fn finding(text: &mut String, cause: &Finding) {
             )
         });
         let _ = writeln!(text, "  {tried}  {}", fix.words);
+        let node = fix.node.as_ref().unwrap_or(&cause.node);
         for command in fix.commands.iter().filter(|command| !command.is_empty()) {
-            let _ = writeln!(text, "             {}# {command}", cause.node);
+            let _ = writeln!(text, "             {node}# {command}");
+        }
+        for step in &fix.afterwards {
+            let _ = writeln!(text, "       then  {}# {}", step.node, step.command);
         }
         for command in fix.undo.iter().filter(|command| !command.is_empty()) {
-            let _ = writeln!(text, "       undo  {}# {command}", cause.node);
+            let _ = writeln!(text, "       undo  {node}# {command}");
         }
     }
 }

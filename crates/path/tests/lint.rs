@@ -90,8 +90,8 @@ fn a_masquerading_kernel_needs_forwarding_and_rules_that_let_it() {
     });
     assert_eq!(codes(&found), [(Code::NatNoForward, "director")]);
     let fix = &found[0].fixes[0];
-    assert_eq!(fix.commands, ["sysctl -w 'net.ipv4.ip_forward=1'"]);
-    assert_eq!(fix.undo, ["sysctl -w 'net.ipv4.ip_forward=0'"]);
+    assert_eq!(fix.commands, ["sysctl -w net.ipv4.ip_forward=1"]);
+    assert_eq!(fix.undo, ["sysctl -w net.ipv4.ip_forward=0"]);
     for (table, rules, code) in [
         (
             "filter",

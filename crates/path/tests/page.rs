@@ -1,7 +1,7 @@
 //! Reports as documents: whatever a name holds, whatever is missing.
 
 use pointsman_path::diagnosis::Outcome;
-use pointsman_path::finding::{Evidence, Finding, Fix, RuleName, Tested, Witness};
+use pointsman_path::finding::{Evidence, Finding, Fix, RuleName, Step, Tested, Witness};
 use pointsman_path::ladder::{Course, CourseChange, CourseEnd, CourseGap, CourseHop, Courses};
 use pointsman_path::report::{Ahead, Report, Unobserved};
 use pointsman_path::topology::Peer;
@@ -66,8 +66,13 @@ fn full(name: &str) -> Report {
     });
     finding.fixes.push(Fix {
         words: name.to_owned(),
+        node: Some(name.to_owned()),
         commands: vec![name.to_owned()],
         undo: vec![name.to_owned()],
+        afterwards: vec![Step {
+            node: name.to_owned(),
+            command: name.to_owned(),
+        }],
         tested: Some(Tested {
             before: 0,
             after: 7,

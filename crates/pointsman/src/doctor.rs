@@ -1,5 +1,6 @@
 //! `pointsman doctor`: what is wrong on the way to a virtual service.
 
+mod arp;
 mod check;
 mod document;
 mod explain;

@@ -84,11 +84,10 @@ fn words(findings: &[Finding]) -> String {
 
 /// Carries the first fix of a finding out in its node.
 fn mend(lab: &FaultLab, finding: &Finding) -> Result<bool, String> {
-    let commands = finding
-        .fixes
-        .first()
-        .map(|fix| &fix.commands[..])
-        .unwrap_or_default();
+    let Some(fix) = finding.fixes.first() else {
+        return Ok(false);
+    };
+    let commands = &fix.commands;
     if commands.is_empty()
         || commands
             .iter()
@@ -96,20 +95,17 @@ fn mend(lab: &FaultLab, finding: &Finding) -> Result<bool, String> {
     {
         return Ok(false);
     }
-    for command in commands {
+    let node = fix.node.as_ref().unwrap_or(&finding.node);
+    let own = commands.iter().map(|command| (node, command));
+    let then = fix.afterwards.iter();
+    let then = then.map(|step| (&step.node, &step.command));
+    for (node, command) in own.chain(then) {
         let socket = lab.director().map(|director| director.socket());
         let command = command
             .replace("ipvsadm ", &format!("{PROGRAM} ipvsadm "))
             .replace("pointsman setting", &format!("{PROGRAM} setting"));
         let output = Command::new("ip")
-            .args([
-                "netns",
-                "exec",
-                &lab.namespace(&finding.node),
-                "sh",
-                "-c",
-                &command,
-            ])
+            .args(["netns", "exec", &lab.namespace(node), "sh", "-c", &command])
             .env(
                 "POINTSMAN_SOCKET",
                 socket.unwrap_or(std::path::Path::new("/nowhere")),

@@ -1,27 +1,21 @@
-//! `pointsman doctor vip` in fault labs, asked as a user would: virtual service, client, and where to
-//! look. The right code at the right node, and nothing where nothing is wrong.
+//! `pointsman doctor vip` on a story of two blockers: fixes tried in twins, bundles, and questions that
+//! are refused. `doctor_labs` asks in all fault labs.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pointsman_lab::fault::fault_lab::FaultLab;
-use pointsman_lab::fault::{Fault, Request, faults, find, quirks, stories};
+use pointsman_lab::fault::{Fault, Request, find};
 use pointsman_lab::lab::{self, Program};
 use pointsman_linux::netns::NetNs;
 use pointsman_path::finding::{Confidence, Finding};
-use pointsman_path::report::{Report, Status};
+use pointsman_path::report::Report;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
-/// Labs at once.
-const AT_ONCE: usize = 3;
-/// Names labs for the table, separated by spaces; all if it is not set.
-const MORE: &str = "POINTSMAN_DOCTOR_LABS";
 
 fn skipped() -> bool {
     if let Some(reason) = lab::why_not() {
@@ -58,34 +52,6 @@ fn examine(lab: &FaultLab) -> Result<(Report, Option<i32>, Duration), String> {
     Ok((report, output.status.code(), took))
 }
 
-/// Does something with many labs, several at a time, and tells all that went wrong.
-fn with_each(faults: Vec<Fault>, work: impl Fn(Fault) -> Result<(), String> + Sync) {
-    let left = Mutex::new(faults);
-    let wrong = Mutex::new(Vec::new());
-    let one = || {
-        loop {
-            let Some(fault) = left.lock().unwrap().pop() else {
-                return;
-            };
-            if !fault.missing().is_empty() {
-                eprintln!("{}: needs {}", fault.name, fault.missing().join(" and "));
-                continue;
-            }
-            let name = fault.name;
-            if let Err(error) = work(fault) {
-                wrong.lock().unwrap().push(format!("{name}: {error}"));
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(one);
-        }
-    });
-    let wrong = wrong.into_inner().unwrap();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-}
-
 fn build(fault: Fault) -> Result<FaultLab, String> {
     let program = Program::new(PROGRAM).behind(&["lab"]);
     FaultLab::build(fault, &program, None).map_err(|error| error.to_string())
@@ -98,157 +64,6 @@ fn findings(report: &Report) -> Vec<&Finding> {
 
 fn is_of(finding: &Finding, code: &str, node: &str) -> bool {
     finding.code.name() == code && finding.node.ends_with(&format!("-{node}"))
-}
-
-/// Builds a lab with this fault, asks, and writes a line of the table.
-fn ask(fault: Fault) -> Result<(FaultLab, Report), String> {
-    let mut lab = build(fault)?;
-    let before = lab.fault().before.clone();
-    lab.carry_out(&before).map_err(|error| error.to_string())?;
-    let (report, exit, took) = examine(&lab)?;
-    let fault = lab.fault();
-    let place = fault.blockers.first().map(|blocker| {
-        let mut all = findings(&report).into_iter();
-        all.position(|one| is_of(one, blocker.code, blocker.guilty.node))
-    });
-    let found = match place {
-        None => "no fault".to_owned(),
-        Some(None) => "MISSED".to_owned(),
-        Some(Some(0)) => "cause".to_owned(),
-        Some(Some(place)) => format!("number {}", place + 1),
-    };
-    let told: Vec<String> = findings(&report)
-        .iter()
-        .map(|one| format!("{} {}", one.code, one.confidence))
-        .collect();
-    eprintln!(
-        "{:24} {found:10} {:8?} exit {exit:?} {:4.1} s  {}",
-        fault.name,
-        report.verdict.status,
-        took.as_secs_f32(),
-        told.join(", ")
-    );
-    if exit != Some(i32::from(report.exit_code())) {
-        return Err(format!("exit code {exit:?} for {:?}", report.verdict));
-    }
-    Ok((lab, report))
-}
-
-/// Whether the first blocker is among the surest findings.
-fn is_found(lab: &FaultLab, report: &Report, sure: Confidence) -> Result<(), String> {
-    let blocker = &lab.fault().blockers[0];
-    let all = findings(report);
-    let found = all
-        .iter()
-        .position(|one| is_of(one, blocker.code, blocker.guilty.node));
-    let said = || format!("{report:#?}");
-    let Some(at) = found else {
-        return Err(format!("{} is not there: {}", blocker.code, said()));
-    };
-    if at > 1 || all[at].confidence < sure || report.verdict.status != Status::Fault {
-        return Err(format!("{} is number {}: {}", blocker.code, at + 1, said()));
-    }
-    Ok(())
-}
-
-/// Faults that two kinds of witnesses see.
-const PROVED: &[&str] = &[
-    "KVM",
-    "OPENSTACK",
-    "HARVESTER",
-    "HOST_IP_SPOOF_RS",
-    "SG_INGRESS",
-    "DOCKER_FORWARD_DROP",
-    "KUBE_INVALID_DROP",
-    "NO_SERVICE_MATCH",
-    "RS_LOCAL_FW",
-    "RS_RPFILTER",
-    "RS_VIP_MISSING",
-    "SERVICE_BIND",
-];
-/// Faults that show at one place only, or not in packets.
-const SEEN: &[&str] = &["UDP_SRC_RIP", "L2_MTU", "STALE_NEIGH", "NAT_BAD_GATEWAY"];
-/// Those of them whose first fix is for a shell as it is written.
-const CURED: &[&str] = &[
-    "HOST_IP_SPOOF_RS",
-    "SG_INGRESS",
-    "DOCKER_FORWARD_DROP",
-    "KUBE_INVALID_DROP",
-    "RS_LOCAL_FW",
-    "RS_RPFILTER",
-    "RS_VIP_MISSING",
-];
-/// Labs that only look suspicious.
-const HEALTHY: &[&str] = &[
-    "direct",
-    "tunnel",
-    "masquerade",
-    "cluster",
-    "mended-filter",
-    "other-drop",
-    "loose-rp-filter",
-];
-
-fn named(names: &[&str]) -> Vec<Fault> {
-    names.iter().map(|name| find(name).unwrap()).collect()
-}
-
-#[test]
-fn faults_are_found_where_they_are() {
-    if skipped() {
-        return;
-    }
-    let names = [PROVED, SEEN].concat();
-    with_each(named(&names), |fault| {
-        let sure = match PROVED.contains(&fault.name) {
-            true => Confidence::Proved,
-            false => Confidence::Possible,
-        };
-        let (mut lab, report) = ask(fault)?;
-        is_found(&lab, &report, sure)?;
-        if CURED.contains(&lab.fault().name) {
-            is_cured(&mut lab, report.cause.as_ref().unwrap())?;
-        }
-        Ok(())
-    });
-}
-
-/// The doctor's first fix makes requests work, and its undo takes that back.
-fn is_cured(lab: &mut FaultLab, cause: &Finding) -> Result<(), String> {
-    let fix = cause.fixes.first().ok_or("no fix")?;
-    let run = |command: &String| {
-        let output = Command::new("ip")
-            .args(["netns", "exec", &cause.node, "sh", "-c", command])
-            .output()
-            .map_err(|error| error.to_string())?;
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(format!(
-                "{command}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            )),
-        }
-    };
-    fix.commands.iter().try_for_each(run)?;
-    lab.expect_answer().map_err(|error| error.to_string())?;
-    fix.undo.iter().try_for_each(run)?;
-    lab.expect_any_failure()
-        .map_err(|error| error.to_string())?;
-    Ok(())
-}
-
-#[test]
-fn what_works_is_called_healthy() {
-    if skipped() {
-        return;
-    }
-    with_each(named(HEALTHY), |fault| {
-        let (_lab, report) = ask(fault)?;
-        if report.verdict.status != Status::Healthy || report.cause.is_some() {
-            return Err(format!("{report:#?}"));
-        }
-        Ok(())
-    });
 }
 
 /// What a doctor could leave behind at a node: rules, links, addresses, promiscuous devices.
@@ -392,26 +207,4 @@ fn a_question_without_port_or_nodes_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         assert!(!output.stderr.is_empty(), "{words:?}");
     }
-}
-
-/// How many labs are left out for each that is asked in, unless told.
-const SPREAD: usize = 9;
-
-/// Asks in labs and writes how that ends as a table: in those that the environment names, in all of them
-/// if it says `all`, which takes minutes, else in some of all kinds.
-#[test]
-fn labs_of_all_kinds_get_an_answer() {
-    if skipped() {
-        return;
-    }
-    let mut labs = [faults(), stories(), quirks()].concat();
-    match std::env::var(MORE) {
-        Ok(wanted) if wanted == "all" => {}
-        Ok(wanted) => {
-            let wanted: BTreeSet<&str> = wanted.split_whitespace().collect();
-            labs.retain(|fault| wanted.contains(fault.name));
-        }
-        Err(_) => labs = labs.into_iter().step_by(SPREAD).collect(),
-    }
-    with_each(labs, |fault| ask(fault).map(drop));
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use pointsman_wire::Mac;
 
-use super::{Observed, Witness, counted, witnessed};
+use super::{Observed, Witness, counted, elsewhere, witnessed};
 use crate::catalogue::Code;
 use crate::finding::{Evidence, Finding};
 use crate::ladder::{ArpHeaders, Checksum, Conversation, Gap, Headers, Packet, Protocol};
@@ -22,6 +22,9 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
             forwarded(finding, observed).or_else(|| end(finding, observed))
         }
         Code::PartialChecksum => wrong_checksums(observed),
+        Code::StaleNeighbour => elsewhere::misaddressed(finding, observed),
+        Code::MacFlapping => elsewhere::misdelivered(finding, observed),
+        Code::StickyDead => elsewhere::handed_on(observed),
         _ => end(finding, observed).or_else(|| turned(finding, observed)),
     }
 }

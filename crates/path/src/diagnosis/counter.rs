@@ -2,7 +2,7 @@
 
 use pointsman_filter::model::Ruleset;
 
-use super::{Observed, Witness, witnessed};
+use super::{Observed, Witness, elsewhere, witnessed};
 use crate::catalogue::Code;
 use crate::finding::{Evidence, Finding, RuleName};
 use crate::lint::node_rules;
@@ -22,12 +22,13 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
         );
         return (new > old).then(|| witnessed(Witness::Counter, fact, rule.listing.clone()));
     }
-    names(finding.code).iter().find_map(|name| {
+    let own = names(finding.code).iter().find_map(|name| {
         let (old, new) = (before.counters.get(*name)?, after.counters.get(*name)?);
         let fact = format!("{name} rose from {old} to {new}");
         let command = format!("nstat --zeros --noupdate --ignore {name}");
         (new > old).then(|| witnessed(Witness::Counter, fact, command))
-    })
+    });
+    own.or_else(|| elsewhere::counter(finding, observed))
 }
 
 /// What a rule has counted.
@@ -52,6 +53,8 @@ fn names(code: Code) -> &'static [&'static str] {
         Code::ServiceBind | Code::PortMismatch => &["TcpOutRsts", "UdpNoPorts"],
         Code::Timestamps => &["TcpExtPAWSEstab", "TcpExtTSEcrRejected"],
         Code::TtlExpired => &["IpInHdrErrors"],
+        Code::VipMissingForwarding => &["IpForwDatagrams"],
+        Code::TunnelDown => &["IpInUnknownProtos"],
         _ => &[],
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{KernelDrop, Observed, Witness, counted, witnessed};
+use super::{KernelDrop, Observed, Witness, counted, elsewhere, witnessed};
 use crate::catalogue::Code;
 use crate::finding::{Evidence, Finding};
 
@@ -12,11 +12,9 @@ const NOISE: [&str; 4] = ["NOT_SPECIFIED", "OTHERHOST", "SKB_CONSUMED", "CONSUME
 /// Packets of the virtual service that the finding's node dropped for a reason that fits.
 pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
     let mut found: BTreeMap<(&str, &str, &str, &str), usize> = BTreeMap::new();
-    for drop in observed
-        .drops
-        .iter()
-        .filter(|drop| drop.node == finding.node)
-    {
+    for drop in observed.drops.iter().filter(|drop| {
+        drop.node == finding.node || elsewhere::is_shown_at(finding.code, &drop.node, observed)
+    }) {
         if fits(finding, drop) {
             let key = (&*drop.node, &*drop.reason, &*drop.location, &*drop.device);
             *found.entry(key).or_default() += 1;
@@ -34,11 +32,11 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
         node,
         counted(count, "packet"),
     );
-    Some(witnessed(
-        Witness::Kernel,
-        fact,
-        "perf trace --no-syscalls --event skb:kfree_skb",
-    ))
+    let command = "perf trace --no-syscalls --event skb:kfree_skb";
+    Some(Evidence {
+        node: (node != finding.node).then(|| node.to_owned()),
+        ..witnessed(Witness::Kernel, fact, command)
+    })
 }
 
 fn fits(finding: &Finding, drop: &KernelDrop) -> bool {
@@ -64,9 +62,13 @@ fn fits(finding: &Finding, drop: &KernelDrop) -> bool {
         Code::ReversePath | Code::TunnelReversePath | Code::CniReversePath => {
             &["IP_RPFILTER", "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE"]
         }
-        Code::ServiceBind | Code::PortMismatch | Code::UdpSource | Code::VipNetmask => {
-            &["NO_SOCKET", "TCP_CLOSE", "SOCKET_RCVBUFF"]
-        }
+        Code::ServiceBind
+        | Code::PortMismatch
+        | Code::UdpSource
+        | Code::VipNetmask
+        | Code::NatGateway
+        | Code::NatSameSubnet
+        | Code::StickyDead => &["NO_SOCKET", "TCP_CLOSE", "SOCKET_RCVBUFF"],
         Code::Backlog => &["TCP_LISTEN_OVERFLOW", "TCP_OVERFLOW", "LISTEN_OVERFLOW"],
         Code::LinkMtu | Code::TunnelMtu => &["PKT_TOO_BIG", "DEV_READY"],
         Code::PartialChecksum => &["TCP_CSUM", "UDP_CSUM", "SKB_CSUM", "IP_CSUM"],

@@ -6,6 +6,7 @@ use super::{Observed, Witness, counted, witnessed};
 use crate::catalogue::Code;
 use crate::finding::Finding;
 use crate::ladder::{Headers, Packet};
+use crate::lint::redirection;
 use crate::observation::Way;
 
 /// A server that answers datagrams from its own address; nothing configured tells of it.
@@ -37,6 +38,7 @@ pub(super) fn find(observed: &Observed<'_>) -> Option<Finding> {
         counted(count, "answer")
     );
     let command = format!("pointsman capture --vip {}", observed.service);
+    let [add, delete] = redirection(vip, observed.service.port(), "udp", &from.to_string());
     let mut finding = Finding::new(Code::UdpSource, &node, words)
         .at(&device)
         .mended_by(
@@ -44,6 +46,11 @@ pub(super) fn find(observed: &Observed<'_>) -> Option<Finding> {
              that was asked (IP_PKTINFO)",
             [""; 0],
             [""; 0],
+        )
+        .mended_by(
+            "until then: the real server translates what comes for the virtual address",
+            [add],
+            [delete],
         );
     finding
         .evidence

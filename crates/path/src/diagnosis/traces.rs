@@ -1,6 +1,6 @@
 //! What probes left in tables.
 
-use super::{Observed, Witness, witnessed};
+use super::{Observed, Witness, elsewhere, witnessed};
 use crate::catalogue::Code;
 use crate::finding::{Evidence, Finding};
 use crate::snapshot::Snapshot;
@@ -12,6 +12,7 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
         Code::ArpFlux | Code::ArpAnnounce | Code::DuplicateVip | Code::StaleNeighbour => {
             neighbour(finding, observed)
         }
+        Code::MacFlapping => elsewhere::learned(finding, observed),
         Code::StatefulDirector | Code::StatefulReturn | Code::KubeInvalid => {
             connection(node, observed, &["[UNREPLIED]", "SYN_SENT", "SYN_RECV"])
         }
@@ -38,7 +39,10 @@ fn neighbour(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
         fits.then(|| {
             let fact = format!("{} takes {mac} for {vip}", node.node);
             let command = format!("ip neighbour show {vip}");
-            witnessed(Witness::Trace, fact, command)
+            Evidence {
+                node: Some(node.node.clone()),
+                ..witnessed(Witness::Trace, fact, command)
+            }
         })
     })
 }

@@ -1,6 +1,7 @@
 //! Words and commands about addresses and kernel parameters that several checks use.
 
 use crate::finding::Finding;
+use crate::remote::quoted;
 use crate::snapshot::Snapshot;
 
 /// `net.ipv4.conf.eth0/7.rp_filter` of a path below `/proc/sys`.
@@ -18,7 +19,7 @@ fn key(path: &str) -> String {
 
 /// The command that shows a kernel parameter.
 pub(super) fn show(path: &str) -> String {
-    format!("sysctl '{}'", key(path))
+    format!("sysctl {}", quoted(&key(path)))
 }
 
 /// Adds a fix that sets a kernel parameter, with the old value as its undo.
@@ -33,8 +34,8 @@ pub(super) fn set(
     let name = key(path);
     finding.mended_by(
         words,
-        [format!("sysctl -w '{name}={value}'")],
-        [format!("sysctl -w '{name}={old}'")],
+        [format!("sysctl -w {}", quoted(&format!("{name}={value}")))],
+        [format!("sysctl -w {}", quoted(&format!("{name}={old}")))],
     )
 }
 
@@ -46,7 +47,7 @@ mod tests {
     fn points_in_names_become_slashes() {
         assert_eq!(
             show("net/ipv4/conf/eth0.7/rp_filter"),
-            "sysctl 'net.ipv4.conf.eth0/7.rp_filter'"
+            "sysctl net.ipv4.conf.eth0/7.rp_filter"
         );
     }
 }

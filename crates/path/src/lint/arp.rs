@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 
+use pointsman_director::model::ForwardingMethod;
+use pointsman_filter::catalogue::Role;
 use pointsman_wire::Mac;
 
 use super::address::{set, show};
 use super::site::{Site, Target};
+use super::trial;
 use crate::catalogue::Code;
-use crate::finding::{Confidence, Finding};
+use crate::finding::{Confidence, Finding, Shows};
 use crate::snapshot::{Link, Part, Snapshot};
 
 pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
@@ -32,6 +35,7 @@ fn speaks(site: &Site<'_>, target: &Target<'_>, node: &Snapshot, findings: &mut 
     else {
         return;
     };
+    let who = (node, Role::RealServer, ForwardingMethod::Direct);
     for link in node
         .links
         .iter()
@@ -73,8 +77,9 @@ fn speaks(site: &Site<'_>, target: &Target<'_>, node: &Snapshot, findings: &mut 
                 Finding::new(Code::ArpFlux, &node.node, words),
             );
             let all = "net/ipv4/conf/all/arp_ignore";
+            let by = trial::put_in(site, target, who, "vip-asked-in", link, Shows::Unanswered);
             findings.push(set(
-                finding,
+                finding.shown_by(by),
                 node,
                 all,
                 1,
@@ -90,8 +95,10 @@ fn speaks(site: &Site<'_>, target: &Target<'_>, node: &Snapshot, findings: &mut 
             let finding = Finding::new(Code::ArpAnnounce, &node.node, words);
             let finding = parameter(node, link, "arp_announce", announce, finding);
             let all = "net/ipv4/conf/all/arp_announce";
+            let shows = Shows::AsksAsItself;
+            let by = trial::put_in(site, target, who, "handed-open-in", link, shows);
             findings.push(set(
-                finding,
+                finding.shown_by(by),
                 node,
                 all,
                 2,
@@ -192,13 +199,10 @@ fn twice(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>) {
                 "ip address show dev kube-ipvs0",
             )
             .because("arp_ignore is 0", show(path));
-        findings.push(set(
-            finding,
-            node,
-            path,
-            1,
-            "as kube-proxy's strictARP does",
-        ));
+        let who = (node, Role::RealServer, ForwardingMethod::Direct);
+        let by = trial::put_in(site, target, who, "vip-asked-in", link, Shows::Unanswered);
+        let words = "as kube-proxy's strictARP does";
+        findings.push(set(finding.shown_by(by), node, path, 1, words));
     }
     let holders: Vec<&Snapshot> = site
         .nodes
@@ -236,7 +240,8 @@ fn twice(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>) {
             .map_or(("", String::new()), |(link, own)| {
                 (&*link.name, own.prefix.to_string())
             });
-        finding = finding.because(
+        finding = finding.seen_at(
+            &holder.node,
             format!("{} has {prefix} on {device}", holder.node),
             format!("ip address show dev {device}"),
         );
@@ -277,6 +282,15 @@ fn remembered(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>)
             }
             let holder = site.nodes.iter().find(|other| macs(other).contains(&mac));
             let server = holder.filter(|holder| site.is_server_of(holder, vip));
+            let command = format!("ip neighbour show {vip}");
+            let (device, states) = (&entry.device, entry.states.join(" "));
+            let fact = format!("{}: {vip} lladdr {mac} dev {device} {states}", node.node);
+            // Who has the address too has a finding of its own.
+            if let Some(own) = holder.and_then(|holder| speaker(findings, holder, vip)) {
+                let finding = own.clone().seen_at(&node.node, fact, command);
+                *own = finding.with(Confidence::Likely);
+                continue;
+            }
             let (code, at, words) = match (server, holder) {
                 (Some(server), _) => {
                     let ignored = server
@@ -309,9 +323,6 @@ fn remembered(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>)
                     ),
                 ),
             };
-            let command = format!("ip neighbour show {vip}");
-            let (device, states) = (&entry.device, entry.states.join(" "));
-            let fact = format!("{}: {vip} lladdr {mac} dev {device} {states}", node.node);
             if at != &node.node {
                 // The configuration may have told of it already.
                 let own = findings
@@ -319,14 +330,13 @@ fn remembered(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>)
                     .position(|own| own.code == code && &own.node == at);
                 let own = own.map(|own| findings.swap_remove(own));
                 let finding = own.unwrap_or_else(|| {
-                    Finding::new(code, at, words).mended_by(
-                        format!(
-                            "mend the cause, then on {}: ip neighbour del {vip} dev {device}",
-                            node.node
-                        ),
-                        [""; 0],
-                        [""; 0],
-                    )
+                    Finding::new(code, at, words)
+                        .mended_by(
+                            "forget the entry, once nobody else says to have the address",
+                            [format!("ip neighbour del {vip} dev {device}")],
+                            [""; 0],
+                        )
+                        .typed_at(&node.node)
                 });
                 findings.push(
                     finding
@@ -355,7 +365,49 @@ fn remembered(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>)
     }
 }
 
+/// What was found of a node that has a virtual address besides the director.
+fn speaker<'f>(
+    findings: &'f mut [Finding],
+    holder: &Snapshot,
+    vip: IpAddr,
+) -> Option<&'f mut Finding> {
+    let has_it = holder.owner_of(vip).is_some();
+    findings.iter_mut().find(|own| match own.code {
+        Code::DuplicateVip | Code::StrictArp => own.node == holder.node,
+        Code::VrrpSplit => has_it,
+        _ => false,
+    })
+}
+
 fn node_ignores(node: &Snapshot, link: &Link) -> bool {
     node.greater(&link.name, "arp_ignore")
         .is_some_and(|value| value > 0)
+}
+
+/// Fixes of who speaks for a virtual address are not heard by those who remember another.
+pub(super) fn forget(site: &Site<'_>, findings: &mut [Finding]) {
+    let heard = [
+        Code::HostArpSpoof,
+        Code::ArpFlux,
+        Code::ArpAnnounce,
+        Code::DuplicateVip,
+        Code::StrictArp,
+        Code::VrrpSplit,
+    ];
+    for target in &site.targets {
+        let vip = target.vip;
+        for node in site
+            .nodes
+            .iter()
+            .filter(|node| node.owner_of(vip).is_none())
+        {
+            let mut entries = node.neighbours.iter();
+            let entry = entries.find(|entry| entry.address == vip);
+            let Some(entry) = entry else { continue };
+            let command = format!("ip neighbour flush to {vip} dev {}", entry.device);
+            for finding in findings.iter_mut().filter(|own| heard.contains(&own.code)) {
+                finding.forgotten_by(&node.node, &command);
+            }
+        }
+    }
 }

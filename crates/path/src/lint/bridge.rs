@@ -274,7 +274,11 @@ fn same_mac(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>) {
         }
         for other in &site.attachments {
             let is_other = other.guest.node != own.guest.node || other.link.index != own.link.index;
-            if other.link.mac != Some(mac) || !is_other || site.crossings(own, other).is_none() {
+            if other.link.mac != Some(mac)
+                || !is_other
+                || !other.link.is_up()
+                || site.crossings(own, other).is_none()
+            {
                 continue;
             }
             let words = format!(
@@ -283,8 +287,10 @@ fn same_mac(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>) {
             );
             // Seen where the other one is plugged in.
             let host = &other.host.node;
+            let (name, free) = (&other.link.name, unused(site, mac));
             findings.push(
                 Finding::new(Code::MacFlapping, host, words)
+                    .at(&other.port.name)
                     .because(
                         format!(
                             "frames from it come in by {} and by others",
@@ -292,8 +298,34 @@ fn same_mac(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>) {
                         ),
                         format!("bridge fdb show | grep {mac}"),
                     )
-                    .mended_by("another address for one of them", [""; 0], [""; 0]),
+                    .mended_by(
+                        "another address for the other one; of a guest, in its definition too",
+                        [format!("ip link set dev {name} address {free}")],
+                        [format!("ip link set dev {name} address {mac}")],
+                    )
+                    .typed_at(&other.guest.node),
             );
+            let finding = findings.last_mut();
+            let forget = format!(
+                "ip link set dev {} type bridge_slave fdb_flush",
+                other.port.name
+            );
+            finding
+                .into_iter()
+                .for_each(|own| own.forgotten_by(host, &forget));
+        }
+    }
+}
+
+/// An address like this one that nobody in the bundle has, of those that anybody may take.
+fn unused(site: &Site<'_>, Mac(mut octets): Mac) -> Mac {
+    let links = || site.nodes.iter().flat_map(|node| &node.links);
+    octets[0] = octets[0] & !1 | 2;
+    loop {
+        octets[5] = octets[5].wrapping_add(1);
+        let own = Mac(octets);
+        if links().all(|link| link.mac != Some(own)) || octets[5] == u8::MAX {
+            return own;
         }
     }
 }

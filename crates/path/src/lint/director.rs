@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use pointsman_director::model::{ForwardingMethod, Protocol, ServiceId};
+use pointsman_director::model::{ForwardingMethod, Protocol, RealServer, ServiceId};
 
 use super::address::{set, show};
 use super::site::{Site, Target};
@@ -89,17 +89,51 @@ fn no_service(site: &Site<'_>, findings: &mut Vec<Finding>) {
         };
         let endpoint = std::net::SocketAddr::new(vip, port);
         let words = format!("no virtual service {endpoint} on {}{instead}", node.node);
+        let mut commands = vec![format!("ipvsadm -A {protocol} {endpoint} -s rr")];
+        let servers = silent_holders(site, node, vip, port);
+        let advice = match servers.is_empty() {
+            true => "add it, then its real servers by `ipvsadm -a`",
+            false => "add it, with the real servers that have the address and listen",
+        };
+        commands.extend(servers.into_iter().map(|address| {
+            let server = std::net::SocketAddr::new(address, port);
+            format!("ipvsadm -a {protocol} {endpoint} -r {server} -g")
+        }));
         findings.push(
             Finding::new(Code::NoService, &node.node, words)
                 .because(format!("{} has {vip}", node.node), "ip address show")
                 .because("the list of services lacks it", "ipvsadm --save --numeric")
                 .mended_by(
-                    "add it, and its real servers",
-                    [format!("ipvsadm -A {protocol} {endpoint} -s rr")],
+                    advice,
+                    commands,
                     [format!("ipvsadm -D {protocol} {endpoint}")],
                 ),
         );
     }
+}
+
+/// Addresses, on links of a director, of nodes that have the virtual address for themselves alone and
+/// serve the port: real servers for direct routing.
+fn silent_holders(site: &Site<'_>, director: &Snapshot, vip: IpAddr, port: u16) -> Vec<IpAddr> {
+    let near = |address: IpAddr| {
+        let route = director.route_to(address);
+        let on_link = route.is_some_and(|route| route.via.is_none() && route.kind == "unicast");
+        on_link && address.is_ipv4() == vip.is_ipv4()
+    };
+    let nodes = site.nodes.iter().filter(|node| {
+        let silent = node
+            .owner_of(vip)
+            .is_some_and(|(link, _)| link.is_loopback());
+        let serves = |socket: &crate::snapshot::Socket| socket.port == port && socket.takes(vip);
+        silent && node.sockets.iter().any(serves)
+    });
+    let own = |node: &Snapshot| {
+        let links = node.links.iter().filter(|link| !link.is_loopback());
+        let mut addresses = links.flat_map(|link| &link.addresses);
+        let found = addresses.find(|own| near(own.prefix.address));
+        found.map(|own| own.prefix.address)
+    };
+    nodes.filter_map(own).collect()
 }
 
 fn no_server(target: &Target<'_>, findings: &mut Vec<Finding>) {
@@ -118,18 +152,53 @@ fn no_server(target: &Target<'_>, findings: &mut Vec<Finding>) {
             target.members.len()
         )
     };
-    findings.push(
-        Finding::new(Code::NoServer, &director.node, why)
-            .because(
-                "clients are told port unreachable",
-                "ipvsadm --list --numeric",
-            )
-            .mended_by(
-                "a real server with a weight above 0, or a sorry server",
-                [""; 0],
-                [""; 0],
-            ),
+    let finding = Finding::new(Code::NoServer, &director.node, why).because(
+        "clients are told port unreachable",
+        "ipvsadm --list --numeric",
     );
+    // Where it is known who serves, those alone.
+    let serves = |member: &super::site::Member<'_>| {
+        let (address, port) = match member.server.method {
+            ForwardingMethod::Masquerade => (member.server.address, member.server.port),
+            _ => (target.vip, target.port),
+        };
+        member.node.is_none_or(|node| {
+            let mut sockets = node.sockets.iter();
+            !node.has(Part::Sockets)
+                || sockets.any(|socket| socket.serves(target.transport(), address, port))
+        })
+    };
+    let weigh = |weight: u8| -> Vec<String> {
+        let members = target.members.iter().filter(|member| serves(member));
+        let method = |member: &super::site::Member<'_>| option(member.server.method);
+        members
+            .map(|member| {
+                let change = edit(target, &member.server, method(member));
+                format!("{change} -w {weight}")
+            })
+            .collect()
+    };
+    findings.push(match weigh(1) {
+        none if none.is_empty() => finding.mended_by(
+            "a real server with a weight above 0, or a sorry server",
+            [""; 0],
+            [""; 0],
+        ),
+        commands => finding.mended_by(
+            "give them work again, if whoever took it meant it to end",
+            commands,
+            weigh(0),
+        ),
+    });
+}
+
+/// How ipvsadm is told a forwarding method.
+const fn option(method: ForwardingMethod) -> &'static str {
+    match method {
+        ForwardingMethod::Direct => "-g",
+        ForwardingMethod::Tunnel => "-i",
+        ForwardingMethod::Masquerade => "-m",
+    }
 }
 
 /// Persistence and a real server of weight 0 that keeps its clients.
@@ -212,26 +281,24 @@ fn adjacency(target: &Target<'_>, findings: &mut Vec<Finding>) {
                     format!("ip {family} route get {address}"),
                 )
                 .mended_by(
-                    "tunnel or masquerading for this real server",
-                    edit(target, address, "-i"),
-                    edit(target, address, "-g"),
+                    "a tunnel to this real server, which needs its other end there; or masquerading",
+                    [edit(target, &member.server, "-i")],
+                    [edit(target, &member.server, "-g")],
                 ),
         );
     }
 }
 
 /// The command that gives a real server another forwarding method.
-fn edit(target: &Target<'_>, address: IpAddr, method: &str) -> Vec<String> {
+fn edit(target: &Target<'_>, server: &RealServer, method: &str) -> String {
     let protocol = match target.protocol {
         Protocol::Tcp => "-t",
         Protocol::Udp => "-u",
         Protocol::Sctp => "--sctp-service",
     };
     let service = std::net::SocketAddr::new(target.vip, target.port);
-    let server = std::net::SocketAddr::new(address, target.port);
-    vec![format!(
-        "ipvsadm -e {protocol} {service} -r {server} {method}"
-    )]
+    let server = std::net::SocketAddr::new(server.address, server.port);
+    format!("ipvsadm -e {protocol} {service} -r {server} {method}")
 }
 
 fn local_client(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>) {

@@ -1,5 +1,7 @@
 //! Rules and reverse paths of nodes that packets are for, or are routed by.
 
+use std::net::IpAddr;
+
 use pointsman_director::model::ForwardingMethod;
 use pointsman_filter::catalogue::{self, Kind, Role, Scene};
 use pointsman_filter::connection::Connections;
@@ -12,8 +14,9 @@ use super::address::{set, show};
 use super::node_rules::{name, owner};
 use super::port_filter::{is_by_state, known, untracks};
 use super::site::{Member, Site, Target, has_policy};
+use super::trial;
 use crate::catalogue::Code;
-use crate::finding::{Confidence, Finding};
+use crate::finding::{Confidence, Finding, Shows, Trial};
 use crate::snapshot::{MAIN, Part, Route, Snapshot};
 
 /// How many routers a way may have.
@@ -44,7 +47,7 @@ pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// The frames of a role at a node.
-fn kinds(
+pub(super) fn kinds(
     site: &Site<'_>,
     target: &Target<'_>,
     node: &Snapshot,
@@ -138,8 +141,18 @@ fn unrouted(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>) {
             Some(route) if refuses(route) && (asks || route.to.length > 0) => {
                 let route = format!("{} {}", route.kind, route.to);
                 let words = format!("{} throws packets for {vip} away: {route}", node.node);
+                let opening = target.director.and_then(|director| {
+                    let method = ForwardingMethod::Direct;
+                    let kinds = kinds(site, target, director, Role::Director, method);
+                    kinds.into_iter().find(|kind| kind.id == "client-open-in")
+                });
+                let by = opening.filter(|_| !asks).and_then(|kind| {
+                    let client = site.client(vip)?;
+                    passing(node, client, &kind.frame)
+                });
                 findings.push(
                     Finding::new(Code::NotRouted, &node.node, words)
+                        .shown_by(by)
                         .because(format!("the route {route}"), show)
                         .mended_by(
                             "take the route away",
@@ -189,11 +202,8 @@ fn short_lived(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>
             format!("the hop limit is {limit}"),
             show(path),
         );
-        findings.push(finding.mended_by(
-            format!("on {}: sysctl -w net.ipv4.ip_default_ttl=64", node.node),
-            [""; 0],
-            [""; 0],
-        ));
+        let finding = set(finding, node, path, 64, "the usual hop limit");
+        findings.push(finding.typed_at(&node.node));
     }
 }
 
@@ -233,6 +243,8 @@ fn director_input(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Findi
             target.transport(),
             target.port
         );
+        let by = trial::addressed(open.frame.clone(), link, Shows::Answered);
+        let finding = finding.shown_by(Some(by));
         findings.push(accept(finding, &judgement, "INPUT", &test));
     }
 }
@@ -288,8 +300,16 @@ fn director_forward(
             target.transport(),
             member.server.port
         );
+        let finding = finding.shown_by(passing(director, server, &reply.frame));
         findings.push(accept(finding, &judgement, "FORWARD", &test));
     }
+}
+
+/// A frame that comes from the direction of an address and is to go on.
+fn passing(node: &Snapshot, from: IpAddr, frame: &[u8]) -> Option<Trial> {
+    let route = node.route_to(from)?;
+    let link = node.link(route.device.as_deref()?)?;
+    Some(trial::addressed(frame.to_vec(), link, Shows::Passes))
 }
 
 /// The real server's own rules.
@@ -356,6 +376,8 @@ fn server_input(
             target.port
         };
         let test = format!("-d {address} -p {} --dport {port}", target.transport());
+        let by = trial::addressed(request.frame.clone(), link, Shows::Answered);
+        let finding = finding.shown_by(device.map(|_| by));
         findings.push(accept(finding, &judgement, "INPUT", &test));
     }
 }
@@ -480,6 +502,10 @@ fn way_back(
                     )
                     .with(Confidence::Likely);
             }
+            let reply = kinds(site, target, node, Role::RealServer, member.server.method)
+                .into_iter()
+                .find(|kind| kind.id == "server-reply-out");
+            finding.trial = reply.map(|reply| trial::addressed(reply.frame, link, Shows::Passes));
             findings.push(set(finding, router, &path, 2, "loose instead of strict"));
         }
     }
@@ -507,6 +533,8 @@ fn way_back(
             &judgement,
         );
         let test = format!("-s {vip} -p {} --sport {}", target.transport(), target.port);
+        let by = trial::addressed(reply.frame.clone(), link, Shows::Passes);
+        let finding = finding.shown_by(Some(by));
         findings.push(accept(finding, &judgement, "FORWARD", &test));
     }
 }
@@ -563,6 +591,7 @@ fn too_big(site: &Site<'_>, target: &Target<'_>, findings: &mut Vec<Finding>) {
         } else {
             "-p icmpv6 --icmpv6-type packet-too-big"
         };
+        let finding = finding.shown_by(passing(router, target.vip, &error.frame));
         findings.push(accept(finding, &judgement, "FORWARD", test));
     }
 }

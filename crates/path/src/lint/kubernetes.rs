@@ -34,15 +34,20 @@ fn is_about(site: &Site<'_>, line: &str) -> bool {
 /// kube-proxy says itself that nobody serves.
 fn refused(site: &Site<'_>, node: &Snapshot, lines: &[&str], findings: &mut Vec<Finding>) {
     for line in lines.iter().filter(|line| is_about(site, line)) {
-        let (code, words) = if line.contains("has no endpoints") && line.contains("-j REJECT") {
+        let (code, words, advice) = if line.contains("has no endpoints")
+            && line.contains("-j REJECT")
+        {
             (
                 Code::KubeNoEndpoint,
                 "a service has no endpoint, and kube-proxy refuses its clients",
+                "`kubectl get endpointslices` for the service the rule names: its selector must \
+                 match pods that are ready",
             )
         } else if line.contains("has no local endpoints") && line.contains("-j DROP") {
             (
                 Code::KubeLocalPolicy,
                 "a service has no endpoint on this node, which must not use others",
+                "a ready pod of the service on this node, or externalTrafficPolicy: Cluster",
             )
         } else {
             continue;
@@ -50,7 +55,8 @@ fn refused(site: &Site<'_>, node: &Snapshot, lines: &[&str], findings: &mut Vec<
         findings.push(
             Finding::new(code, &node.node, format!("{}: {words}", node.node))
                 .because(format!("the rule: {line}"), "iptables-save -c")
-                .owned_by(Some("kube-proxy".to_owned())),
+                .owned_by(Some("kube-proxy".to_owned()))
+                .mended_by(advice, [""; 0], [""; 0]),
         );
     }
 }

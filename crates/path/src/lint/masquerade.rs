@@ -1,11 +1,13 @@
 //! Masquerading: forwarding on the director, and the way back through it.
 
 use pointsman_director::model::ForwardingMethod;
+use pointsman_filter::catalogue::Role;
 
 use super::address::{set, show};
 use super::site::{Member, Site, Target, has_policy};
+use super::trial;
 use crate::catalogue::Code;
-use crate::finding::Finding;
+use crate::finding::{Finding, Shows};
 use crate::snapshot::{Part, Snapshot};
 
 pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
@@ -16,7 +18,7 @@ pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
             continue;
         };
         if target.members.iter().any(|member| masquerades(&member)) {
-            findings.extend(forwarding(target, director));
+            findings.extend(forwarding(site, target, director));
             findings.extend(source_translation(target, director));
         }
         for member in target.members.iter().filter(masquerades) {
@@ -31,7 +33,7 @@ pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// The kernel's IPVS leaves answers to its routing.
-fn forwarding(target: &Target<'_>, director: &Snapshot) -> Option<Finding> {
+fn forwarding(site: &Site<'_>, target: &Target<'_>, director: &Snapshot) -> Option<Finding> {
     let path = if target.vip.is_ipv4() {
         "net/ipv4/ip_forward"
     } else {
@@ -48,7 +50,14 @@ fn forwarding(target: &Target<'_>, director: &Snapshot) -> Option<Finding> {
     let finding = Finding::new(Code::NatNoForward, &director.node, words)
         .because("forwarding is off", show(path))
         .because("the service masquerades", "ipvsadm --save --numeric");
-    Some(set(finding, director, path, 1, "forward"))
+    let server = target.members.first()?.server.address;
+    let link = director
+        .route_to(server)
+        .and_then(|route| director.link(route.device.as_deref()?));
+    let who = (director, Role::Director, ForwardingMethod::Masquerade);
+    let by = link
+        .and_then(|link| trial::put_in(site, target, who, "server-reply-in", link, Shows::Passes));
+    Some(set(finding.shown_by(by), director, path, 1, "forward"))
 }
 
 /// Rules of iptables that look for packets of IPVS never see one.

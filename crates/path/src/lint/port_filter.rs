@@ -11,7 +11,7 @@ use pointsman_filter::route::{Direction, Host, Port};
 use super::node_rules::{name, owner};
 use super::site::{Attachment, Site, Target, is_link_local};
 use crate::catalogue::Code;
-use crate::finding::{Finding, Trial};
+use crate::finding::{Finding, Fix, Shows, Trial};
 use crate::snapshot::{Part, Snapshot};
 
 pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
@@ -370,6 +370,9 @@ fn finding(
     finding.trial = Some(Trial {
         frame: kind.frame.clone(),
         enters: kind.direction == Direction::Out,
+        port: None,
+        shows: Shows::Passes,
+        tempting: tempting(target, code, step),
     });
     let Some((words, test)) = exception(target, own, code, step.engine) else {
         return finding;
@@ -445,6 +448,25 @@ fn finding(
     finding.mended_by(words, [""; 0], [""; 0])
 }
 
+/// What people try first at the port of a director that routes directly, and what does not help.
+fn tempting(target: &Target<'_>, code: Code, step: &Step) -> Vec<Fix> {
+    let table = step.table.strip_prefix("ebtables ");
+    let fits = code == Code::HostIpSpoofDirector && target.vip.is_ipv4();
+    let Some(table) = table.filter(|_| fits) else {
+        return Vec::new();
+    };
+    let (vip, chain) = (target.vip, &step.chain);
+    let change = |how: &str| format!("ebtables -t {table} {how} -p IPv4 --ip-src {vip} -j RETURN");
+    vec![Fix {
+        words: format!(
+            "{vip} as one more allowed address: frames of direct routing have the client's"
+        ),
+        commands: vec![change(&format!("-I {chain} 1"))],
+        undo: vec![change(&format!("-D {chain}"))],
+        ..Fix::default()
+    }]
+}
+
 fn table_name(step: &Step) -> &str {
     step.table.rsplit(' ').next().unwrap_or_default()
 }
@@ -481,7 +503,7 @@ fn exception(
             "let the guest speak for the virtual address",
             format!("-p ARP --arp-ip-src {vip}"),
         ),
-        (Engine::Ebtables, Code::HostMacSpoof) => {
+        (Engine::Ebtables, Code::HostMacSpoof | Code::CniEbtables) => {
             ("let the guest's own MAC address out", format!("-s {mac}"))
         }
         (Engine::Ebtables, Code::VrrpSplit) => {

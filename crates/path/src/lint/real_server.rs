@@ -1,11 +1,15 @@
 //! Real servers of direct routing and tunnels: the virtual address, reverse paths, sockets.
 
+use std::net::IpAddr;
+
 use pointsman_director::model::ForwardingMethod;
+use pointsman_filter::catalogue::Role;
 
 use super::address::{set, show};
 use super::site::{Member, Site, Target, has_policy};
+use super::trial;
 use crate::catalogue::Code;
-use crate::finding::{Confidence, Finding};
+use crate::finding::{Confidence, Finding, Fix, Shows};
 use crate::snapshot::{Part, Snapshot};
 
 pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
@@ -15,10 +19,25 @@ pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
                 continue;
             };
             if member.server.method != ForwardingMethod::Masquerade {
-                findings.extend(missing(target, node));
-                findings.extend(netmask(target, node));
+                let by = member.link().and_then(|link| {
+                    let direct = ForwardingMethod::Direct;
+                    let who = (node, Role::RealServer, direct);
+                    trial::put_in(site, target, who, "handed-open-in", link, Shows::Answered)
+                });
+                let by = by.filter(|_| member.server.method == ForwardingMethod::Direct);
+                let missing = missing(target, node);
+                findings.extend(missing.map(|own| {
+                    let mut by = by.clone();
+                    if own.code == Code::VipMissingForwarding {
+                        by.iter_mut()
+                            .for_each(|by| by.tempting = vec![forward_no_more()]);
+                    }
+                    own.shown_by(by)
+                }));
+                findings.extend(netmask(target, node).map(|own| own.shown_by(by.clone())));
                 if member.server.method == ForwardingMethod::Direct {
-                    findings.extend(reverse_path(site, target, member, node));
+                    let found = reverse_path(site, target, member, node);
+                    findings.extend(found.map(|own| own.shown_by(by)));
                 }
             }
             findings.extend(duplicate_detection(target, node));
@@ -86,6 +105,17 @@ fn missing(target: &Target<'_>, node: &Snapshot) -> Option<Finding> {
         finding = finding.because("it forwards packets", show("net/ipv4/ip_forward"));
     }
     Some(finding)
+}
+
+/// What stops the packets from going round, and has nobody take them.
+fn forward_no_more() -> Fix {
+    let set = |value| vec![format!("sysctl -w net.ipv4.ip_forward={value}")];
+    Fix {
+        words: "no more forwarding: then the packets are dropped".to_owned(),
+        commands: set(0),
+        undo: set(1),
+        ..Fix::default()
+    }
 }
 
 /// Whether a rule of the node names the address as something to translate or to take.
@@ -262,7 +292,16 @@ fn sockets(target: &Target<'_>, member: &Member<'_>, node: &Snapshot) -> Option<
         return Some(
             finding
                 .because("nobody takes connections from it", command)
-                .with(Confidence::Likely),
+                .with(Confidence::Likely)
+                .mended_by(
+                    format!(
+                        "see what {} does that it takes none: halted, or too slow for a queue this \
+                         short (its own backlog, net.core.somaxconn)",
+                        full.program.as_deref().unwrap_or("the server")
+                    ),
+                    [""; 0],
+                    [""; 0],
+                ),
         );
     }
     if node
@@ -291,7 +330,15 @@ fn sockets(target: &Target<'_>, member: &Member<'_>, node: &Snapshot) -> Option<
                     [""; 0],
                     [""; 0],
                 ),
-        );
+        )
+        .map(|finding| {
+            let to = other.address.to_string();
+            let fits = !other.address.is_loopback() && other.address.is_ipv4() == address.is_ipv4();
+            match fits {
+                true => until_then(finding, target, address, &to),
+                false => finding,
+            }
+        });
     }
     let others: Vec<String> = node
         .sockets
@@ -312,13 +359,50 @@ fn sockets(target: &Target<'_>, member: &Member<'_>, node: &Snapshot) -> Option<
     );
     let finding = Finding::new(Code::PortMismatch, &node.node, words)
         .because(format!("no socket for {address} and port {port}"), command);
-    Some(if is_translated {
-        finding
+    if is_translated {
+        return Some(finding.mended_by(
+            "start the server, or tell the director the port that it has",
+            [""; 0],
+            [""; 0],
+        ));
+    }
+    let finding = finding.mended_by(
+        "serve the virtual port there: direct routing and tunnels do not change ports; or use masquerading",
+        [""; 0],
+        [""; 0],
+    );
+    Some(match &others[..] {
+        [only] => until_then(finding, target, address, &format!(":{only}")),
+        _ => finding,
+    })
+}
+
+/// Adds what helps until the server is told: the real server translates for it.
+fn until_then(finding: Finding, target: &Target<'_>, vip: IpAddr, to: &str) -> Finding {
+    let [add, delete] = redirection(vip, target.port, target.transport(), to);
+    finding.mended_by(
+        "until then: the real server translates what comes for the virtual address",
+        [add],
+        [delete],
+    )
+}
+
+/// Commands by which a real server translates what comes for a virtual service to where somebody
+/// listens, and no longer.
+pub(crate) fn redirection(vip: IpAddr, port: u16, transport: &str, to: &str) -> [String; 2] {
+    let program = if vip.is_ipv4() {
+        "iptables"
     } else {
-        finding.mended_by(
-            "serve the virtual port there: direct routing and tunnels do not change ports; or use masquerading",
-            [""; 0],
-            [""; 0],
+        "ip6tables"
+    };
+    let to = match to.contains(':') && !to.starts_with(':') {
+        true => format!("[{to}]"),
+        false => to.to_owned(),
+    };
+    ["-I PREROUTING 1", "-D PREROUTING"].map(|change| {
+        format!(
+            "{program} -t nat {change} -d {vip} -p {transport} --dport {port} -j DNAT \
+             --to-destination {to}"
         )
     })
 }

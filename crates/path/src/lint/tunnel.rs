@@ -102,11 +102,25 @@ fn reverse_path(
         format!("{}; {}", show("net/ipv4/conf/all/rp_filter"), show(&path)),
     );
     let finding = dropped(finding, node);
-    Some(set(
-        finding,
-        node,
-        &path,
-        2,
-        "loose instead of strict: any way back will do",
-    ))
+    let loose = "loose instead of strict: any way back will do";
+    // Without an address of its own a device has no loose way back either.
+    if link
+        .addresses
+        .iter()
+        .any(|own| own.prefix.address.is_ipv4())
+    {
+        return Some(set(finding, node, &path, 2, loose));
+    }
+    if node.number("net/ipv4/conf/all/rp_filter") == Some(0) {
+        let words = "no check there: without an address the device can't have a loose one";
+        return Some(set(finding, node, &path, 0, words));
+    }
+    let mut finding = set(finding, node, &path, 2, loose);
+    if let Some(fix) = finding.fixes.last_mut() {
+        let change = |verb| format!("ip address {verb} {}/32 dev {}", target.vip, link.name);
+        fix.words += ", where the device has an address";
+        fix.commands.push(change("add"));
+        fix.undo.push(change("del"));
+    }
+    Some(finding)
 }

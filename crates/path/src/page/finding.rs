@@ -94,8 +94,12 @@ fn fixes(page: &mut String, finding: &Finding) {
             tried(fix, &finding.node),
             prose(&fix.words)
         );
-        *page += &commands(&finding.node, &fix.commands, "");
-        *page += &commands(&finding.node, &fix.undo, "undo");
+        *page += &typed(fix, &finding.node);
+        *page += &commands(
+            fix.node.as_ref().unwrap_or(&finding.node),
+            &fix.undo,
+            "undo",
+        );
         *page += "</li>\n";
     }
     *page += "</ul>\n";
@@ -122,6 +126,15 @@ pub(super) fn tried(fix: &Fix, node: &str) -> String {
         tested.by,
         tested.before
     )
+}
+
+/// What a fix has people type, for a finding at this node.
+pub(super) fn typed(fix: &Fix, node: &str) -> String {
+    let mut text = commands(fix.node.as_deref().unwrap_or(node), &fix.commands, "");
+    for step in &fix.afterwards {
+        text += &commands(&step.node, std::slice::from_ref(&step.command), "then");
+    }
+    text
 }
 
 /// Commands for a shell on a node; nothing if there are none.

@@ -122,6 +122,11 @@ fn finding(finding: &mut Finding, cover: &Cover) {
     for fix in &mut finding.fixes {
         text(&mut fix.words);
         fix.commands.iter_mut().chain(&mut fix.undo).for_each(text);
+        fix.node.iter_mut().for_each(text);
+        for step in &mut fix.afterwards {
+            text(&mut step.node);
+            text(&mut step.command);
+        }
     }
     // A frame holds addresses.
     finding.trial = None;

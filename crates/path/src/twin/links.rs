@@ -179,6 +179,16 @@ fn addresses(link: &Link, batch: &mut String) {
 
 fn routes(node: &Snapshot, plan: &Plan, batch: &mut String) {
     for route in &node.routes {
+        let refuses = ["blackhole", "unreachable", "prohibit"].contains(&&*route.kind);
+        // Every namespace has some of its own for IPv6.
+        if refuses
+            && route.table == MAIN
+            && route.to.length > 0
+            && route.device.as_deref() != Some("lo")
+        {
+            let _ = writeln!(batch, "route replace {} {}", route.kind, route.to);
+            continue;
+        }
         let Some(device) = &route.device else {
             continue;
         };

@@ -233,11 +233,15 @@ fn as_text(
         }
         for fix in &finding.fixes {
             let _ = writeln!(text, "  fix      {}", fix.words);
+            let node = fix.node.as_ref().unwrap_or(&finding.node);
             for command in fix.commands.iter().filter(|command| !command.is_empty()) {
-                let _ = writeln!(text, "           {}# {command}", finding.node);
+                let _ = writeln!(text, "           {node}# {command}");
+            }
+            for step in &fix.afterwards {
+                let _ = writeln!(text, "  then     {}# {}", step.node, step.command);
             }
             for command in fix.undo.iter().filter(|command| !command.is_empty()) {
-                let _ = writeln!(text, "  undo     {}# {command}", finding.node);
+                let _ = writeln!(text, "  undo     {node}# {command}");
             }
         }
     }

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use pointsman_path::bundle::Bundle;
-use pointsman_path::catalogue::Code;
 use pointsman_path::diagnosis::{self, Observed};
-use pointsman_path::finding::{Evidence, Finding, Fix, Tested, Witness};
+use pointsman_path::finding::{Evidence, Finding, Shows, Tested, Witness};
 use pointsman_path::observation::Recording;
 use pointsman_path::report::Unobserved;
 use pointsman_path::snapshot::Snapshot;
 use pointsman_wire::{Summary, checksum, protocol};
 
+use super::arp;
 use super::twin::Twin;
 
 /// Frames of each trial.
@@ -23,7 +23,6 @@ const TRIALS: usize = 4;
 pub(super) fn all(
     findings: &mut [Finding],
     bundle: &Bundle,
-    vip: IpAddr,
     seen: Option<(&Observed<'_>, &Recording)>,
     unobserved: &mut Vec<Unobserved>,
 ) {
@@ -54,7 +53,7 @@ pub(super) fn all(
                 let name = format!("{} in a twin of {}", finding.code, finding.node);
                 let thread = scope.spawn(move || {
                     let (node, real) = input.context("it was not read")?;
-                    one(finding, node, vip, real)
+                    one(finding, node, real)
                 });
                 (name, thread)
             })
@@ -78,53 +77,62 @@ pub(super) fn all(
     diagnosis::sort(findings);
 }
 
-fn one(
-    finding: &mut Finding,
-    node: &Snapshot,
-    vip: IpAddr,
-    real: Option<(String, Vec<u8>)>,
-) -> Result<()> {
-    let trial = finding.trial.clone().context("no frame shows it")?;
-    let link = finding.link.clone().context("no port is known")?;
+fn one(finding: &mut Finding, node: &Snapshot, real: Option<(String, Vec<u8>)>) -> Result<()> {
+    let mut trial = finding.trial.clone().context("no frame shows it")?;
+    let named = trial.port.clone().or_else(|| finding.link.clone());
+    let link = named.context("no port is known")?;
+    // A question by ARP is made for the port; of packets the one that was lost shows more.
+    let asks = matches!(trial.shows, Shows::Unanswered | Shows::AsksAsItself);
+    let real = real.filter(|(port, frame)| {
+        let fits = trial.port.as_ref().is_none_or(|own| own == port);
+        !asks && fits && (trial.port.is_none() || Summary::parse(frame).is_some())
+    });
     let source = if real.is_some() {
         "the frame seen last"
     } else {
+        complete(&mut trial.frame);
         "a frame made for it"
     };
     let (port, frame) = match real {
         Some(real) => real,
-        None if trial.enters => (link.clone(), trial.frame),
+        None if trial.enters => (link.clone(), trial.frame.clone()),
         None => {
             let bridge = node.link(&link).and_then(|link| link.master.as_deref());
             let bridge = bridge.with_context(|| format!("{link} is no port of a bridge"))?;
             let other = node.ports_of(bridge).find(|other| other.name != link);
             let other = other.with_context(|| format!("{bridge} has no other port"))?;
-            (other.name.clone(), trial.frame)
+            (other.name.clone(), trial.frame.clone())
         }
     };
-    let enters = port == link;
-    let mut twin = Twin::build(node)?;
-    let put = |twin: &mut Twin| {
-        twin.put_in(&port, &frame, PROBES, |place, seen| {
-            place != port && (enters || place == link) && is_same(&frame, seen)
-        })
+    let input = Input {
+        enters: port == link,
+        link,
+        port,
+        frame,
+        shows: trial.shows,
     };
-    let before = put(&mut twin)?;
+    let mut twin = Twin::build(node)?;
+    let before = input.put(&mut twin)?;
     if before == PROBES {
-        anyhow::bail!("there {source} comes through: what stops it is not in the twin");
+        anyhow::bail!(
+            "there {source} {}: what stops it is not in the twin",
+            input.words()
+        );
     }
-    if let Some(wrong) = tempting(finding, vip) {
-        finding.fixes.push(wrong);
-    }
+    finding.fixes.extend(trial.tempting);
     let mut proved = None;
     // The wrong one first: behind one that helps it would seem to help too.
     for fix in finding.fixes.iter_mut().rev() {
         let commands = fix.commands.iter().filter(|command| !command.is_empty());
-        let ran: Result<Vec<()>> = commands.map(|command| twin.run(command)).collect();
-        if ran.is_err() || fix.commands.is_empty() {
+        // One that begins to fail leaves a twin that shows nothing any more.
+        if fix.commands.is_empty() || fix.node.is_some() {
             continue;
         }
-        let after = put(&mut twin)?;
+        let ran: Result<Vec<()>> = commands.map(|command| twin.run(command)).collect();
+        if ran.is_err() {
+            break;
+        }
+        let after = input.put(&mut twin)?;
         fix.tested = Some(Tested {
             before,
             after,
@@ -144,8 +152,9 @@ fn one(
     });
     finding.evidence.push(Evidence {
         fact: format!(
-            "in a twin of {} with its rules {source} comes through {before} of {PROBES} times{helped}",
-            finding.node
+            "in a twin of {} {source} {} {before} of {PROBES} times{helped}",
+            finding.node,
+            input.words()
         ),
         command: String::new(),
         node: None,
@@ -154,27 +163,76 @@ fn one(
     Ok(())
 }
 
-/// What people try first at the port of a director that routes directly, and what does not help.
-fn tempting(finding: &Finding, vip: IpAddr) -> Option<Fix> {
-    let rule = finding.rule.as_ref()?;
-    let table = rule.table.strip_prefix("ebtables ")?;
-    if finding.code != Code::HostIpSpoofDirector || !vip.is_ipv4() {
-        return None;
+/// A frame for a twin, and what shows that all is well.
+struct Input {
+    link: String,
+    port: String,
+    enters: bool,
+    frame: Vec<u8>,
+    shows: Shows,
+}
+
+impl Input {
+    /// What the frame does where all is well.
+    const fn words(&self) -> &'static str {
+        match self.shows {
+            Shows::Passes => "comes through",
+            Shows::Answered => "is answered",
+            Shows::Unanswered => "is left unanswered",
+            Shows::AsksAsItself => "makes it ask in its own name",
+        }
     }
-    let change = |how: &str| {
-        format!(
-            "ebtables -t {table} {how} -p IPv4 --ip-src {vip} -j RETURN",
-            how = how.replace("CHAIN", &rule.chain)
-        )
+
+    /// Puts the frame in, and counts how often all was well.
+    fn put(&self, twin: &mut Twin) -> Result<usize> {
+        let Self { port, frame, .. } = self;
+        match self.shows {
+            Shows::Passes => twin.put_in(port, frame, PROBES, |place, seen| {
+                place != port && (self.enters || place == self.link) && is_same(frame, seen)
+            }),
+            Shows::Answered => twin.put_in(port, frame, PROBES, |_, seen| answers(frame, seen)),
+            Shows::Unanswered => {
+                let target = asked_for(frame);
+                let answered = twin.put_in(port, frame, PROBES, |_, seen| {
+                    arp::operation(seen) == Some(arp::ANSWER) && arp::sender(seen) == target
+                })?;
+                Ok(PROBES - answered)
+            }
+            Shows::AsksAsItself => {
+                let vip = Summary::parse(frame).map(|packet| packet.destination);
+                twin.answers_arp(false);
+                let mut well = 0;
+                for _ in 0..PROBES {
+                    for forget in ["nud permanent ", ""] {
+                        // Nothing to forget is no harm.
+                        let _ = twin.run(&format!("ip neighbour flush {forget}dev {port}"));
+                    }
+                    well += twin.put_in(port, frame, 1, |_, seen| {
+                        let asks = arp::operation(seen) == Some(arp::QUESTION);
+                        asks && arp::sender(seen) != vip
+                    })?;
+                }
+                twin.answers_arp(true);
+                Ok(well)
+            }
+        }
+    }
+}
+
+/// Whom a question by ARP asks for.
+fn asked_for(frame: &[u8]) -> Option<IpAddr> {
+    arp::target(frame)
+}
+
+/// Whether a packet goes back from where another was sent to.
+fn answers(asked: &[u8], seen: &[u8]) -> bool {
+    let (Some(asked), Some(seen)) = (Summary::parse(asked), Summary::parse(seen)) else {
+        return false;
     };
-    Some(Fix {
-        words: format!(
-            "{vip} as one more allowed address: frames of direct routing have the client's"
-        ),
-        commands: vec![change("-I CHAIN 1")],
-        undo: vec![change("-D CHAIN")],
-        tested: None,
-    })
+    let ports = asked
+        .ports
+        .map(|(source, destination)| (destination, source));
+    seen.source == asked.destination && seen.destination == asked.source && seen.ports == ports
 }
 
 /// Whether two frames carry the same packet.

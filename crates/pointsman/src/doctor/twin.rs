@@ -11,6 +11,8 @@ use pointsman_linux::packet::{Capture, Direction, Options, Sender};
 use pointsman_path::snapshot::Snapshot;
 use pointsman_path::twin::Plan;
 
+use super::arp;
+
 /// How long a frame has to come out.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// How long a port has to have a carrier.
@@ -20,6 +22,7 @@ const CARRIER: Duration = Duration::from_secs(3);
 pub(crate) struct Twin {
     inside: NetNs,
     ports: BTreeMap<String, Port>,
+    answers_arp: bool,
 }
 
 struct Port {
@@ -36,7 +39,8 @@ impl Twin {
         // Nothing but the frames put in is to go about.
         for namespace in [&inside, &outside] {
             let silent = "net.ipv6.conf.default.router_solicitations=0";
-            run(namespace, &["sysctl", "-q", "-w", silent], "")?;
+            let prompt = "net.ipv4.icmp_ratelimit=0";
+            run(namespace, &["sysctl", "-q", "-w", silent, prompt], "")?;
         }
         run(
             &outside,
@@ -64,20 +68,37 @@ impl Twin {
             };
             ports.insert(name.clone(), port);
         }
-        let twin = Self { inside, ports };
+        let twin = Self {
+            inside,
+            ports,
+            answers_arp: true,
+        };
         twin.wait_for_carriers(node)?;
         Ok(twin)
     }
 
-    /// Runs a fix's command in the twin, words between blanks: there is no shell.
+    /// Runs a fix's command in the twin, words between blanks, maybe in quotes: there is no shell.
     pub(crate) fn run(&self, command: &str) -> Result<()> {
-        if command.contains([
+        let words: Vec<&str> = command
+            .split_whitespace()
+            .map(|word| {
+                let quoted = word
+                    .strip_prefix('\'')
+                    .and_then(|rest| rest.strip_suffix('\''));
+                quoted.unwrap_or(word)
+            })
+            .collect();
+        if words.concat().contains([
             '\'', '"', '\\', '$', '`', '|', ';', '&', '<', '>', '(', '*', '?', '~',
         ]) {
             bail!("`{command}` needs a shell, and the twin has none");
         }
-        let words: Vec<&str> = command.split_whitespace().collect();
         run(&self.inside, &words, "").map(|_| ())
+    }
+
+    /// Says whether those around the twin answer its questions.
+    pub(crate) fn answers_arp(&mut self, answers: bool) {
+        self.answers_arp = answers;
     }
 
     /// Puts a frame in at a port so many times, and counts what `wanted` knows of what comes out of any.
@@ -110,6 +131,9 @@ impl Twin {
                     }
                     silent = false;
                     arrived += usize::from(wanted(name, &seen.bytes));
+                    if let Some(answer) = arp::answer(&seen.bytes).filter(|_| self.answers_arp) {
+                        port.sender.send(&answer)?;
+                    }
                 }
             }
             if silent {

@@ -253,13 +253,7 @@ fn offline(bundle: &Bundle, case: &Case, service: SocketAddr) -> Report {
     let mut report = blank(question(service, case, is_udp(case, bundle), None));
     let mut findings = lint::lint(bundle, case);
     gaps(bundle, &mut report.not_observed);
-    trial::all(
-        &mut findings,
-        bundle,
-        service.ip(),
-        None,
-        &mut report.not_observed,
-    );
+    trial::all(&mut findings, bundle, None, &mut report.not_observed);
     report.not_observed.push(Unobserved {
         what: "packets".to_owned(),
         because: "bundles tell how things are set up".to_owned(),
@@ -386,7 +380,7 @@ fn live(
     diagnosis::weigh(&mut findings, &observed);
     if !observed.is_answered() {
         let seen = Some((&observed, &recording));
-        trial::all(&mut findings, &before, vip, seen, &mut unobserved);
+        trial::all(&mut findings, &before, seen, &mut unobserved);
     }
     unobserved.extend(report::limits(&ladder));
     let lost = diagnosis::has_lost_packets(&observed);
