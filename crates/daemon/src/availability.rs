@@ -25,6 +25,7 @@ use crate::child::Script;
 use crate::fifo::Fifo;
 use crate::vrrp::VrrpConfig;
 use crate::vrrp::hooks::HooksConfig;
+use crate::vrrp::process::ProcessTracker;
 use crate::vrrp::track::{FileTracker, ScriptTracker};
 
 pub use memory::release;
@@ -63,6 +64,8 @@ pub struct Plan {
     pub scripts: Vec<ScriptTracker>,
     /// Files that they track.
     pub files: Vec<FileTracker>,
+    /// Processes that they track.
+    pub processes: Vec<ProcessTracker>,
     /// The virtual services.
     pub services: Vec<PlannedService>,
     /// FIFOs that are told of services.
@@ -90,6 +93,7 @@ impl Plan {
             hooks: routers::hooks(configuration, &commands, &mut faults),
             scripts: routers::scripts(configuration, &commands, &mut faults),
             files: routers::files(configuration),
+            processes: routers::processes(configuration),
             services: services::plan(configuration, &commands, &mut faults),
             service_fifos: [&configuration.global.fifo, &configuration.global.lvs_fifo]
                 .into_iter()

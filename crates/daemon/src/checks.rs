@@ -7,6 +7,7 @@
 mod connection;
 mod datagram;
 mod dns;
+mod file;
 mod http;
 mod passage;
 mod ping;
@@ -21,9 +22,10 @@ use thiserror::Error;
 pub use connection::{Target, Through};
 pub use datagram::{Payload, UdpCheck};
 pub use dns::{DnsCheck, RecordType};
+pub use file::FileCheck;
 pub use http::{HttpCheck, HttpVersion, Pattern, Url};
 pub use smtp::SmtpCheck;
-pub use tls::Tls;
+pub use tls::{Identity, Tls};
 
 use crate::child::{Outcome, Script};
 
@@ -45,6 +47,8 @@ pub enum Check {
     Udp(UdpCheck),
     /// Echo requests are answered (`PING_CHECK`).
     Ping(Target),
+    /// A file says so (`FILE_CHECK`).
+    File(FileCheck),
     /// A program says so (`MISC_CHECK`).
     Script {
         /// The program.
@@ -61,6 +65,8 @@ pub enum Check {
 pub struct Found {
     /// The weight that a dynamic check says.
     pub weight: Option<u32>,
+    /// What a file adds to the configured weight.
+    pub added: Option<i64>,
 }
 
 /// Why a check failed.
@@ -98,6 +104,13 @@ impl Failure {
 }
 
 impl Check {
+    /// Prepares what is to be checked, once.
+    pub async fn prepare(&self) {
+        if let Self::File(check) = self {
+            check.prepare().await;
+        }
+    }
+
     /// Makes the check once.
     pub async fn make(&self) -> Result<Found, Failure> {
         let nothing = Found::default();
@@ -108,6 +121,7 @@ impl Check {
             Self::Dns(check) => check.make().await.map(|()| nothing),
             Self::Udp(check) => check.make().await.map(|()| nothing),
             Self::Ping(target) => target.within(ping::make(target)).await.map(|()| nothing),
+            Self::File(check) => check.make().await,
             Self::Script {
                 script,
                 limit,
@@ -131,6 +145,7 @@ fn said(outcome: Outcome, limit: Duration, dynamic: bool) -> Result<Found, Failu
         Some(0) => Ok(Found::default()),
         Some(code @ 2..=255) if dynamic => Ok(Found {
             weight: u32::try_from(code - 2).ok(),
+            added: None,
         }),
         _ => Err(Failure::Wrong(format!("the program ended with {status}"))),
     }

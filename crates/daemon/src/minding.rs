@@ -232,9 +232,12 @@ impl Memory {
         let check = checks.get_mut(saying.checker)?;
         check.tried = true;
         check.up = saying.up;
-        // It replaces the configured weight.
-        let weight = saying.found.and_then(|found| found.weight)?;
-        check.part = i64::from(weight) - configured;
+        let found = saying.found?;
+        check.part = match (found.weight, found.added) {
+            // It replaces the configured weight.
+            (Some(weight), _) => i64::from(weight) - configured,
+            (None, added) => added?,
+        };
         Some(checks.iter().map(|check| check.part).sum())
     }
 }
@@ -293,6 +296,7 @@ impl TimedCheck {
         };
         let chance = (chance::bits() >> 32) as u32;
         let mut state = Checker::resume(self.timing, up, tried, chance, Duration::ZERO);
+        self.check.prepare().await;
         loop {
             let Some(due) = state.poll_timeout() else {
                 return;

@@ -1,5 +1,7 @@
 //! Checks of real servers that answer, fail, hang and flood, in a namespace of their own.
 
+#[path = "checks/identity.rs"]
+mod identity;
 #[path = "checks/vip.rs"]
 mod vip;
 
@@ -178,7 +180,8 @@ fn pages_behind_tls_are_checked() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let name = Some("www.example".to_owned());
-        for tls in [Tls { name: None }, Tls { name }] {
+        let identity = None;
+        for tls in [Tls::default(), Tls { name, identity }] {
             let check = HttpCheck {
                 target: target(443),
                 tls: Some(tls),

@@ -15,16 +15,22 @@
 //!
 //! A script's outcomes: so many successes to rise, so many failures to fall.
 //!
+//! # [`Lasting`]
+//!
+//! A condition that counts only after a while.
+//!
 //! # [`HealthNotice`]
 //!
 //! A change in the words in which keepalived tells FIFOs.
 
 mod checker;
+mod lasting;
 mod notice;
 mod rise_fall;
 mod service;
 
 pub use checker::{Checker, CheckerConfig};
+pub use lasting::Lasting;
 pub use notice::HealthNotice;
 pub use rise_fall::RiseFall;
 pub use service::{HealthOutput, ServerConfig, ServiceConfig, ServiceHealth, Target};

@@ -9,6 +9,7 @@ mod service;
 mod service_group;
 mod settling;
 mod sync_group;
+mod tls;
 mod tracking;
 mod verification;
 mod virtual_mac;
@@ -55,9 +56,7 @@ pub fn build(document: &Document) -> (Configuration, Vec<Diagnostic>) {
             "garp_group" => tracking::garp_group(&mut reader, &mut configuration, at),
             "virtual_server_group" => service_group::read(&mut reader, &mut configuration, at),
             "virtual_server" => service::read(&mut reader, &mut configuration, at),
-            "SSL" => {
-                reader.entries(Block::Tls, block);
-            }
+            "SSL" => tls::read(&mut reader, &mut configuration, at),
             _ => {}
         }
     }

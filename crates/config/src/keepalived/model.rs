@@ -38,6 +38,8 @@ pub struct Configuration {
     pub track_files: Vec<TrackFile>,
     /// `vrrp_track_process`, in order.
     pub track_processes: Vec<TrackProcess>,
+    /// `SSL`: who this host is to those whom `SSL_GET` asks.
+    pub tls: Option<TlsIdentity>,
     /// `garp_group`, in order.
     pub garp_groups: Vec<GarpGroup>,
     /// `virtual_server_group`, in order.
@@ -169,6 +171,15 @@ pub struct TrackProcess {
     pub fall_delay: Duration,
     /// True when the whole command line is compared.
     pub full_command: bool,
+}
+
+/// `SSL`: a certificate and its key, files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsIdentity {
+    /// The certificate, and those between it and its authority.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
 }
 
 /// `garp_group`: how fast announcements leave by interfaces.

@@ -12,6 +12,7 @@ use pointsman_ha::vrrp::{Tracker, VerifyConfig};
 
 use super::command::Commands;
 use crate::vrrp::hooks::{HooksConfig, Scripts};
+use crate::vrrp::process::{ParameterMatch, ProcessTracker};
 use crate::vrrp::track::{FileTracker, ScriptTracker};
 use crate::vrrp::{self, Group, Holding, VERIFY_TRACKER, Verification, VrrpConfig};
 
@@ -85,12 +86,10 @@ fn unsupported(configuration: &Configuration, instance: &Instance) -> Option<Str
                 .track_files
                 .iter()
                 .any(|f| f.name == track.name),
-            Tracked::Process => {
-                return Some(format!(
-                    "track_process {}: processes are not tracked",
-                    track.name
-                ));
-            }
+            Tracked::Process => configuration
+                .track_processes
+                .iter()
+                .any(|p| p.name == track.name),
         };
         (!known).then(|| format!("tracks {}, which is not defined", track.name))
     })
@@ -216,6 +215,38 @@ pub(super) fn files(configuration: &Configuration) -> Vec<FileTracker> {
             name: format!("file {}", file.name),
             path: file.path.clone().into(),
             initial: file.initial,
+        })
+        .collect()
+}
+
+/// Processes that some virtual router tracks.
+pub(super) fn processes(configuration: &Configuration) -> Vec<ProcessTracker> {
+    let used = |name: &str| is_tracked(configuration, Tracked::Process, name);
+    let all = configuration.track_processes.iter();
+    all.filter(|process| used(&process.name))
+        .map(|process| {
+            let (name, parameters) = match process.command.split_first() {
+                Some((name, parameters)) => (name.clone(), parameters.to_vec()),
+                None => (String::new(), Vec::new()),
+            };
+            ProcessTracker {
+                name: format!("process {}", process.name),
+                matching: match process.matching.as_deref() {
+                    // Said of no parameters, it has none.
+                    Some(_) if parameters.is_empty() => ParameterMatch::Exact,
+                    Some("initial") => ParameterMatch::Initial,
+                    Some(_) => ParameterMatch::Partial,
+                    None if parameters.is_empty() => ParameterMatch::Any,
+                    None => ParameterMatch::Exact,
+                },
+                process: name,
+                parameters,
+                full_command: process.full_command,
+                least: process.least,
+                most: process.most.unwrap_or(u32::MAX),
+                rise: process.rise_delay,
+                fall: process.fall_delay,
+            }
         })
         .collect()
 }

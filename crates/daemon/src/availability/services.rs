@@ -1,21 +1,26 @@
 //! Virtual services of a configuration, and the checks of their real servers.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_config::keepalived::Configuration;
 use pointsman_config::keepalived::model::{
     self, Binding, Checker, HttpProtocol, Probe, Server, Service, UrlCheck,
 };
 use pointsman_director::model::{ForwardingMethod, RealServer, ServiceId, VirtualService};
+use pointsman_ha::health::CheckerConfig;
 use regex::bytes::RegexBuilder;
 
 use super::command::Commands;
 use crate::checks::{
-    Check, DnsCheck, HttpCheck, HttpVersion, Pattern, Payload, RecordType, SmtpCheck, Target,
-    Through, Tls, UdpCheck, Url,
+    Check, DnsCheck, FileCheck, HttpCheck, HttpVersion, Identity, Pattern, Payload, RecordType,
+    SmtpCheck, Target, Through, Tls, UdpCheck, Url,
 };
 use crate::child::Script;
 use crate::minding::{Minded, TimedCheck};
+use crate::vrrp::track;
 
 /// What a `virtual_server` says: one virtual service or, with a group, many that are minded as one.
 #[derive(Debug, Clone)]
@@ -70,6 +75,11 @@ pub(super) fn plan(
     commands: &Commands,
     faults: &mut Vec<String>,
 ) -> Vec<PlannedService> {
+    let around = Around {
+        configuration,
+        commands,
+        identity: identity(configuration, faults),
+    };
     let mut planned: Vec<PlannedService> = Vec::new();
     for derived in configuration.virtual_services() {
         let placed = Placed {
@@ -87,7 +97,7 @@ pub(super) fn plan(
                 derived.origin,
                 configuration.global.init_notifies,
                 placed,
-                commands,
+                &around,
                 faults,
             )),
         }
@@ -95,11 +105,30 @@ pub(super) fn plan(
     planned
 }
 
+/// What checks refer to beside their own words.
+struct Around<'a> {
+    configuration: &'a Configuration,
+    commands: &'a Commands,
+    identity: Option<Arc<Identity>>,
+}
+
+/// Who this host says it is to those who ask for a certificate (`SSL`).
+fn identity(configuration: &Configuration, faults: &mut Vec<String>) -> Option<Arc<Identity>> {
+    let files = configuration.tls.as_ref()?;
+    match Identity::read(Path::new(&files.certificate), Path::new(&files.key)) {
+        Ok(identity) => Some(Arc::new(identity)),
+        Err(problem) => {
+            faults.push(format!("SSL: {problem}"));
+            None
+        }
+    }
+}
+
 fn one(
     origin: &Service,
     told: bool,
     placed: Placed,
-    commands: &Commands,
+    around: &Around<'_>,
     faults: &mut Vec<String>,
 ) -> PlannedService {
     let health = origin.health();
@@ -107,9 +136,18 @@ fn one(
     let checks = origin.servers.iter().map(|server| {
         let mut checks = Vec::new();
         for checker in &server.checkers {
-            match check(origin, server, checker, commands, faults) {
+            match check(origin, server, checker, around, faults) {
                 Ok(check) => checks.push(TimedCheck {
-                    timing: checker.timing.checker(),
+                    timing: match &check {
+                        // It is looked at as often as files that virtual routers track.
+                        Check::File(_) => CheckerConfig {
+                            delay_loop: track::LOOK,
+                            retry: 0,
+                            warmup: Duration::ZERO,
+                            ..CheckerConfig::default()
+                        },
+                        _ => checker.timing.checker(),
+                    },
                     check,
                     log_all: checker.timing.log_all_failures,
                 }),
@@ -125,7 +163,7 @@ fn one(
     let mut minded = Minded::new(health, checks);
     minded.told.fill(told);
     let mut optional =
-        |command: &Option<model::Command>| commands.optional(command.as_ref(), faults);
+        |command: &Option<model::Command>| around.commands.optional(command.as_ref(), faults);
     PlannedService {
         placed: vec![placed],
         minded,
@@ -146,7 +184,7 @@ fn check(
     service: &Service,
     server: &Server,
     checker: &Checker,
-    commands: &Commands,
+    around: &Around<'_>,
     faults: &mut Vec<String>,
 ) -> Result<Check, String> {
     let target = |binding| target(service, server, checker, binding);
@@ -163,6 +201,7 @@ fn check(
                 target: target(&http.binding),
                 tls: http.tls.then(|| Tls {
                     name: name.filter(|_| http.sni),
+                    identity: around.identity.clone(),
                 }),
                 version: match http.protocol {
                     HttpProtocol::V1 => HttpVersion::V10,
@@ -187,7 +226,7 @@ fn check(
             timeout,
             dynamic,
         } => {
-            let Some(script) = commands.script(command, faults) else {
+            let Some(script) = around.commands.script(command, faults) else {
                 return Err("MISC_CHECK can't be run".into());
             };
             Check::Script {
@@ -196,8 +235,18 @@ fn check(
                 dynamic: *dynamic,
             }
         }
-        model::Check::File { file, .. } => {
-            return Err(format!("FILE_CHECK of {file} is not done"));
+        model::Check::File { file, weight } => {
+            let mut files = around.configuration.track_files.iter();
+            let Some(known) = files.find(|known| known.name == *file) else {
+                return Err(format!("FILE_CHECK of {file}, which is not defined"));
+            };
+            let weight = weight.unwrap_or(known.weight);
+            Check::File(FileCheck {
+                path: known.path.clone().into(),
+                weight: weight.weight,
+                reverse: weight.reverse,
+                initial: known.initial,
+            })
         }
     })
 }
@@ -252,9 +301,6 @@ fn url(url: &UrlCheck) -> Result<Url, String> {
 }
 
 fn pattern(pattern: &str, options: &[String], url: &UrlCheck) -> Result<Pattern, String> {
-    if url.least_offset != 0 || url.most_offset.is_some() {
-        return Err("regex_min_offset and regex_max_offset are not done".into());
-    }
     let mut builder = RegexBuilder::new(pattern);
     builder.unicode(false);
     for option in options {
@@ -274,6 +320,8 @@ fn pattern(pattern: &str, options: &[String], url: &UrlCheck) -> Result<Pattern,
     Ok(Pattern {
         regex,
         absent: url.no_match,
+        least: url.least_offset as usize,
+        most: url.most_offset.map(|most| most as usize),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Scripts and files that virtual routers track, at work.
+//! Scripts, files and processes that virtual routers track, at work.
 
 use std::collections::HashMap;
 
@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::Plan;
 use crate::vrrp::Remote;
+use crate::vrrp::process::ProcessTracker;
 use crate::vrrp::track::{FileTracker, ScriptTracker};
 
 /// What is tracked.
@@ -13,6 +14,7 @@ use crate::vrrp::track::{FileTracker, ScriptTracker};
 enum Tracker {
     Script(ScriptTracker),
     File(FileTracker),
+    Process(ProcessTracker),
 }
 
 /// Trackers at work, ended when dropped.
@@ -25,13 +27,15 @@ impl Trackers {
         let mut before = std::mem::take(&mut self.0);
         let scripts = plan.scripts.iter().cloned().map(Tracker::Script);
         let files = plan.files.iter().cloned().map(Tracker::File);
-        for tracker in scripts.chain(files) {
+        let processes = plan.processes.iter().cloned().map(Tracker::Process);
+        for tracker in scripts.chain(files).chain(processes) {
             let Some(remote) = remote.cloned() else {
                 continue;
             };
             let name = match &tracker {
                 Tracker::Script(script) => script.name.clone(),
                 Tracker::File(file) => file.name.clone(),
+                Tracker::Process(process) => process.name.clone(),
             };
             let kept = before.remove(&name).filter(|(known, task)| {
                 let stays = *known == tracker;
@@ -44,6 +48,7 @@ impl Trackers {
                 let task = match tracker.clone() {
                     Tracker::Script(script) => tokio::spawn(script.keep(remote)),
                     Tracker::File(file) => tokio::spawn(file.keep(remote)),
+                    Tracker::Process(process) => tokio::spawn(process.keep(remote)),
                 };
                 (tracker, task)
             });

@@ -58,11 +58,27 @@ pub struct Pattern {
     pub regex: Regex,
     /// True when it must not match (`regex_no_match`).
     pub absent: bool,
+    /// It begins no earlier, bytes (`regex_min_offset`).
+    pub least: usize,
+    /// It begins no later, bytes, if there is an end (`regex_max_offset`).
+    pub most: Option<usize>,
+}
+
+impl Pattern {
+    /// True when the expression matches where it may begin.
+    fn matches(&self, body: &[u8]) -> bool {
+        if self.least > body.len() {
+            return false;
+        }
+        let found = self.regex.find_at(body, self.least);
+        found.is_some_and(|found| self.most.is_none_or(|most| found.start() <= most))
+    }
 }
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
-        self.regex.as_str() == other.regex.as_str() && self.absent == other.absent
+        self.regex.as_str() == other.regex.as_str()
+            && (self.absent, self.least, self.most) == (other.absent, other.least, other.most)
     }
 }
 
@@ -203,7 +219,7 @@ fn judge(url: &Url, head: &str, body: &[u8]) -> Result<(), Failure> {
         }
     }
     if let Some(pattern) = &url.pattern
-        && pattern.regex.is_match(body) == pattern.absent
+        && pattern.matches(body) == pattern.absent
     {
         let what = if pattern.absent {
             "matches"
@@ -269,9 +285,36 @@ mod tests {
         let regex = Regex::new("w[oa]rks").expect("an expression");
         for absent in [false, true] {
             let regex = regex.clone();
-            url.pattern = Some(Pattern { regex, absent });
+            url.pattern = Some(Pattern {
+                regex,
+                absent,
+                least: 0,
+                most: None,
+            });
             assert_eq!(ok(&url, "HTTP/1.0 200 OK", b"it works\xff"), !absent);
             assert_eq!(ok(&url, "HTTP/1.0 200 OK", b"it fails"), absent);
         }
+    }
+
+    #[test]
+    fn a_match_begins_where_it_may() {
+        let matches = |regex: &str, least, most| {
+            let regex = Regex::new(regex).expect("an expression");
+            let absent = false;
+            Pattern {
+                regex,
+                absent,
+                least,
+                most,
+            }
+            .matches(b"one two one")
+        };
+        assert!(matches("one", 0, Some(0)));
+        assert!(matches("one", 1, None) && matches("one", 8, Some(8)));
+        assert!(!matches("one", 1, Some(7)) && !matches("one", 9, None));
+        assert!(!matches("two", 0, Some(3)) && matches("two", 0, Some(4)));
+        // What stands before is seen: this is not the beginning.
+        assert!(!matches("^two", 4, None));
+        assert!(!matches("", 12, None) && matches("", 11, None));
     }
 }

@@ -1,6 +1,6 @@
 //! What is watched for virtual routers: scripts and files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pointsman_ha::health::RiseFall;
@@ -11,7 +11,7 @@ use super::Remote;
 use crate::child::{Outcome, Script};
 
 /// How often a file is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+pub(crate) const LOOK: Duration = Duration::from_millis(200);
 /// More of a file is no number.
 const NUMBER_MAX: usize = 128;
 
@@ -78,27 +78,35 @@ pub struct FileTracker {
 impl FileTracker {
     /// Looks at the file again and again; what is no number, or no file, is 0.
     pub async fn keep(self, remote: Remote) {
-        if let Some((number, replaces)) = self.initial
-            && (replaces || !self.path.exists())
-            && let Err(error) = tokio::fs::write(&self.path, format!("{number}\n")).await
-        {
-            tracing::error!(file = %self.path.display(), %error, "can't write its first number");
-        }
+        prepare(&self.path, self.initial).await;
         let mut last = None;
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let text = tokio::fs::read_to_string(&self.path)
-                .await
-                .unwrap_or_default();
-            let number = number(&text);
+            let number = read(&self.path).await;
             if last != Some(number) {
                 last = Some(number);
                 remote.read(&self.name, Reading::Number(number));
             }
         }
     }
+}
+
+/// Writes a file's first number, if it gets one.
+pub(crate) async fn prepare(path: &Path, initial: Option<(i64, bool)>) {
+    if let Some((number, replaces)) = initial
+        && (replaces || !path.exists())
+        && let Err(error) = tokio::fs::write(path, format!("{number}\n")).await
+    {
+        tracing::error!(file = %path.display(), %error, "can't write its first number");
+    }
+}
+
+/// The number in a file; what is no number, or no file, is 0.
+pub(crate) async fn read(path: &Path) -> i32 {
+    let text = tokio::fs::read_to_string(path).await;
+    number(&text.unwrap_or_default())
 }
 
 /// The number at the beginning of a text, kept within what priorities are made of.

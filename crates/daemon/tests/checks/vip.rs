@@ -215,30 +215,3 @@ fn a_tunnel_carries_checks_and_its_end_has_to_have_the_address() {
         check(PATIENT).make().await.expect("it has it");
     });
 }
-
-#[test]
-fn nothing_of_a_check_stays_and_ports_are_used_again() {
-    super::inside("rounds", || async {
-        let server = real_server("rounds");
-        serve(&server);
-        let (vip, address) = BOTH[0];
-        ip(Some(&server), &format!("address add {vip}/32 dev lo"));
-        let descriptors = || {
-            std::fs::read_dir("/proc/self/fd")
-                .expect("descriptors")
-                .count()
-        };
-        let check = Check::Tcp(target(vip, 80, address, PATIENT));
-        check.make().await.expect("it has it");
-        let before = descriptors();
-        for _ in 0..500 {
-            check.make().await.expect("it has it");
-        }
-        // What says goodbye is gone after a moment.
-        let deadline = Instant::now() + super::PATIENCE;
-        while descriptors() > before + 8 {
-            assert!(Instant::now() < deadline, "{}", descriptors());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-}

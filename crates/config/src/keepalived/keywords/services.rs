@@ -9,8 +9,9 @@ const MAIL: &str = "no mail is sent; use notify scripts or a FIFO";
 const INT: i64 = i32::MAX as i64;
 const FOREVER: u64 = u32::MAX as u64;
 const AGES: u64 = u64::MAX - 1;
-const CLIENT_CERTIFICATE: &str =
-    "SSL_GET shows no certificate of its own and does not check the server's";
+const NO_PASSWORD: &str = "keys with a password are not read; store the key without one";
+const NO_VERIFICATION: &str =
+    "as in keepalived, a check asks whether the server works, not who it is";
 
 /// Schedulers that keepalived knows.
 pub(in crate::keepalived) const SCHEDULERS: &[&str] = &[
@@ -118,8 +119,8 @@ pub(super) const SERVER: &[Keyword] = &[
         Opens(Block::BfdCheck),
         "BFD is not spoken: the real server is taken for up",
     ),
-    no(Tls, "password", Word, CLIENT_CERTIFICATE),
-    no(Tls, "ca", Word, CLIENT_CERTIFICATE),
-    no(Tls, "certificate", Word, CLIENT_CERTIFICATE),
-    no(Tls, "key", Word, CLIENT_CERTIFICATE),
+    no(Tls, "password", Word, NO_PASSWORD),
+    idle(Tls, "ca", Word, NO_VERIFICATION),
+    yes(Tls, "certificate", Word, "none"),
+    yes(Tls, "key", Word, "none"),
 ];
