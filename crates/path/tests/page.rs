@@ -4,7 +4,9 @@ use pointsman_path::diagnosis::Outcome;
 use pointsman_path::finding::{Evidence, Finding, Fix, RuleName, Step, Tested, Witness};
 use pointsman_path::ladder::{Course, CourseChange, CourseEnd, CourseGap, CourseHop, Courses};
 use pointsman_path::report::{Ahead, Report, Unobserved};
-use pointsman_path::topology::Peer;
+use pointsman_path::topology::{Peer, Topology};
+use proptest::prelude::*;
+use serde_json::json;
 
 /// As the first version wrote it.
 const FIRST: &str = r#"{
@@ -192,4 +194,114 @@ fn reports_of_the_first_version_are_read() {
     let again: Report =
         serde_json::from_str(&serde_json::to_string(&full("plain")).unwrap()).unwrap();
     assert_eq!(again, full("plain"));
+}
+
+/// Nodes with ports whose cables lead anywhere: to each other, to themselves, to nobody, in rings.
+fn any_topology() -> impl Strategy<Value = Topology> {
+    let role = prop::sample::select(vec![
+        "client",
+        "gateway",
+        "switch",
+        "host",
+        "director",
+        "real-server",
+        "other",
+    ]);
+    let port = (
+        0..3_usize,
+        prop::option::of((0..8_usize, 0..3_usize)),
+        any::<bool>(),
+    );
+    let node = (role, prop::collection::vec(port, 0..4));
+    prop::collection::vec(node, 0..8).prop_map(|nodes| {
+        let nodes = nodes.iter().enumerate().map(|(at, (role, ports))| {
+            let ports = ports.iter().map(|(port, peer, bridged)| {
+                json!({
+                    "name": format!("eth{port}"),
+                    "bridge": bridged.then_some("br0"),
+                    "peer": peer.map(|(node, port)| json!({"node": format!("n{node}"), "port": format!("eth{port}")})),
+                })
+            });
+            json!({"name": format!("n{at}"), "role": role, "ports": ports.collect::<Vec<_>>()})
+        });
+        let nodes: Vec<_> = nodes.collect();
+        serde_json::from_value(json!({"schema": "pointsman.topology/1", "nodes": nodes})).unwrap()
+    })
+}
+
+fn any_course() -> impl Strategy<Value = Course> {
+    let way = prop::sample::select(vec!["in", "out", "XDP out", "seen"]);
+    let place = (0..9_usize, 0..3_usize, way);
+    let gap = (0..6_usize, 0..9_usize, 0..3_usize, any::<bool>());
+    let end = prop::sample::select(vec![
+        CourseEnd::Delivered,
+        CourseEnd::Lost,
+        CourseEnd::Unknown,
+    ]);
+    let parts = (
+        any::<bool>(),
+        prop::collection::vec(place, 0..7),
+        prop::option::of(gap),
+        end,
+    );
+    parts.prop_map(|(forward, places, gap, end)| Course {
+        forward,
+        packets: 1,
+        what: String::new(),
+        hops: places
+            .iter()
+            .map(|(node, port, way)| hop(&format!("n{node}"), &format!("eth{port}"), way))
+            .collect(),
+        gaps: gap
+            .map(|(after, node, port, hidden)| CourseGap {
+                after,
+                node: format!("n{node}"),
+                device: format!("eth{port}"),
+                hidden,
+                lossy: false,
+            })
+            .into_iter()
+            .collect(),
+        end,
+    })
+}
+
+/// Places and sizes of all boxes of nodes.
+fn boxes(html: &str) -> Vec<[f64; 4]> {
+    let boxes = html.split("<rect class=\"node ").skip(1);
+    let number = |rest: &str, name: &str| -> f64 {
+        let (_, value) = rest.split_once(&format!(" {name}=\"")).unwrap();
+        value.split('"').next().unwrap().parse().unwrap()
+    };
+    boxes
+        .map(|rest| ["x", "y", "width", "height"].map(|name| number(rest, name)))
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_connected_is_drawn_beside_each_other(
+        topology in any_topology(),
+        ways in prop::collection::vec(any_course(), 0..3),
+        cause in prop::option::of(0..8_usize),
+    ) {
+        let mut report = full("plain");
+        let size = topology.nodes.len();
+        report.topology = Some(topology);
+        report.courses = Some(Courses { of: String::new(), server: None, ways, more: 0 });
+        report.cause.as_mut().unwrap().node = cause.map_or(String::new(), |cause| format!("n{cause}"));
+        let html = report.html();
+        prop_assert!(!html.contains("NaN") && !html.contains("inf"));
+        let boxes = boxes(&html);
+        // Each node, and perhaps what nobody read.
+        prop_assert!(boxes.len() <= size + 1);
+        for (at, [x, y, width, height]) in boxes.iter().enumerate() {
+            prop_assert!(*x >= 0.0 && *y >= 0.0 && *width > 0.0 && *height > 0.0);
+            for [other_x, other_y, other_width, other_height] in &boxes[at + 1..] {
+                let beside = x + width <= *other_x || other_x + other_width <= *x;
+                let below = y + height <= *other_y || other_y + other_height <= *y;
+                prop_assert!(beside || below, "boxes over each other");
+            }
+        }
+    }
 }
