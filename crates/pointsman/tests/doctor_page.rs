@@ -70,10 +70,21 @@ fn shown(document: &str, [width, height]: [u32; 2]) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-/// A page that shows the document in a frame of this size and measures it: how wide it is, what reaches
-/// beyond, what was fetched, and how many labels of the drawing lie over each other.
-fn measuring(document: &str, [width, height]: [u32; 2]) -> String {
-    let within = document.replace('&', "&amp;").replace('"', "&quot;");
+/// What a browser measured of a document in a window.
+#[derive(Debug, PartialEq)]
+struct Measure {
+    width: u32,
+    /// What it would need.
+    needed: u32,
+    /// Elements that reach beyond.
+    wide: u32,
+    fetched: u32,
+    /// Pairs of labels in the drawing that lie over each other.
+    overlaps: u32,
+}
+
+/// A page that shows documents in frames of these sizes and measures them.
+fn measuring(documents: &[(&str, [u32; 2])]) -> String {
     let script = r#"<script>
         const measure = frame => {
             const page = frame.contentDocument;
@@ -92,39 +103,64 @@ fn measuring(document: &str, [width, height]: [u32; 2]) -> String {
             document.body.append(result);
         };
         </script>"#;
-    format!(
-        "<!DOCTYPE html><html><body>{script}<iframe onload=\"measure(this)\" scrolling=\"no\" \
-         style=\"border:0;width:{width}px;height:{height}px\" srcdoc=\"{within}\"></iframe></body></html>"
-    )
+    let frames = documents.iter().map(|(document, [width, height])| {
+        let within = document.replace('&', "&amp;").replace('"', "&quot;");
+        format!(
+            "<iframe onload=\"measure(this)\" scrolling=\"no\" \
+             style=\"border:0;width:{width}px;height:{height}px\" srcdoc=\"{within}\"></iframe>"
+        )
+    });
+    let frames: String = frames.collect();
+    format!("<!DOCTYPE html><html><body>{script}{frames}</body></html>")
 }
 
-/// The numbers that a measuring page shows.
-fn measured(dom: &str) -> Vec<u32> {
-    let (_, rest) = dom.rsplit_once("<p>MEASURED ").expect("the script ran");
-    let (numbers, _) = rest.split_once(" END").unwrap();
+/// What a measuring page shows, in any order.
+fn measured(dom: &str) -> Vec<Measure> {
+    let results = dom.split("<p>MEASURED ").skip(1);
+    let numbers = results.filter_map(|rest| rest.split_once(" END"));
     numbers
-        .split(' ')
-        .map(|number| number.parse().unwrap())
+        .map(|(numbers, _)| {
+            let numbers: Vec<u32> = numbers.split(' ').map(|n| n.parse().unwrap()).collect();
+            let [width, needed, wide, fetched, overlaps] = numbers[..] else {
+                panic!("{numbers:?}");
+            };
+            Measure {
+                width,
+                needed,
+                wide,
+                fetched,
+                overlaps,
+            }
+        })
         .collect()
 }
 
-fn fits(document: &str, size: [u32; 2]) {
-    let Some(dom) = shown(&measuring(document, size), [1400, 1000]) else {
+/// A document fits on a desktop and on a phone, and nothing is fetched.
+fn fits(document: &str) {
+    // One that does not, to see that this is noticed.
+    let misfit = document.replace("</body>", "<p style=\"width:2000px\">wide</p></body>");
+    let all = [
+        (document, [1200, 900]),
+        (document, [390, 844]),
+        (&*misfit, [500, 900]),
+    ];
+    let Some(dom) = shown(&measuring(&all), [1400, 1000]) else {
         return;
     };
-    let [width, needed, wide, fetched, overlaps] = measured(&dom)[..] else {
-        panic!("{dom}");
+    let mut measures = measured(&dom);
+    measures.sort_by_key(|measure| measure.width);
+    let fitting = |width| Measure {
+        width,
+        needed: width,
+        wide: 0,
+        fetched: 0,
+        overlaps: 0,
     };
-    assert_eq!(width, size[0]);
-    assert!(
-        needed <= width && wide == 0,
-        "{needed} of {width} pixels, {wide} elements reach beyond"
-    );
-    assert_eq!(
-        (fetched, overlaps),
-        (0, 0),
-        "fetched, labels over each other"
-    );
+    let [phone, misfit, desktop] = &measures[..] else {
+        panic!("{measures:?}");
+    };
+    assert_eq!((phone, desktop), (&fitting(390), &fitting(1200)));
+    assert!(misfit.needed > 1990 && misfit.wide == 1, "{misfit:?}");
 }
 
 /// What tshark says of every frame: these fields.
@@ -196,8 +232,7 @@ fn a_page_tells_verdict_hop_and_fix_and_needs_no_network() {
         );
         assert!(dom.contains(&cause.fixes[0].commands[0]));
     }
-    fits(&html, [1200, 900]);
-    fits(&html, [390, 844]);
+    fits(&html);
 
     has_frames_with_remarks(Path::new(&frames), cause);
     redacted_files_are_refused_or_redacted(&report);

@@ -371,9 +371,8 @@ fn caption(svg: &mut String, scene: &Scene<'_>, report: &Report) {
     if scene.left_out > 0 {
         let _ = write!(
             svg,
-            "<p>{} of the nodes that were read {} nothing to do with it and {} not drawn.</p>",
+            "<p>{} more of the nodes that were read {} not drawn: no way of packets was found to lead there.</p>",
             scene.left_out,
-            if scene.left_out == 1 { "has" } else { "have" },
             if scene.left_out == 1 { "is" } else { "are" }
         );
     }
