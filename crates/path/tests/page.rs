@@ -1,8 +1,10 @@
 //! Reports as documents: whatever a name holds, whatever is missing.
 
+use pointsman_path::bundle::Bundle;
 use pointsman_path::diagnosis::Outcome;
 use pointsman_path::finding::{Evidence, Finding, Fix, RuleName, Step, Tested, Witness};
 use pointsman_path::ladder::{Course, CourseChange, CourseEnd, CourseGap, CourseHop, Courses};
+use pointsman_path::redact::redact_report;
 use pointsman_path::report::{Ahead, Report, Unobserved};
 use pointsman_path::topology::{Peer, Topology};
 use proptest::prelude::*;
@@ -184,6 +186,19 @@ fn what_is_missing_leaves_no_empty_box() {
         "7 of 7 pass in a twin",
     ] {
         assert!(html.contains(present), "{present}");
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_name() {
+    let mut report = full("db7.example");
+    report.tool = String::new();
+    report.ladder = "  db7.example  eth0  in\n".to_owned();
+    let asked = ["ann@db7.example".to_owned()];
+    let report = redact_report(&report, &Bundle::default(), &asked, 1);
+    let json = serde_json::to_string(&report).unwrap();
+    for text in [json, report.html(), report.text()] {
+        assert!(!text.contains("db7") && text.contains("node2"), "{text}");
     }
 }
 

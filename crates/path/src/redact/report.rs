@@ -1,10 +1,8 @@
 //! Reports without names and addresses, field by field: words of the format itself stay.
 
-use std::net::SocketAddr;
-
 use super::{Cover, table};
 use crate::diagnosis::Outcome;
-use crate::finding::Finding;
+use crate::finding::{Evidence, Finding, Fix, RuleName, Step};
 use crate::ladder::Courses;
 use crate::report::Report;
 use crate::snapshot::Origin;
@@ -13,38 +11,55 @@ use crate::topology::{Peer, Topology};
 /// Covers everything in a report that names or addresses somebody.
 pub(super) fn redact(report: &mut Report, cover: &Cover) {
     let text = |text: &mut String| *text = cover.text(text);
-    let socket = |own: &mut SocketAddr| own.set_ip(cover.ip(own.ip()));
-    report.redacted = true;
-    socket(&mut report.question.service);
-    if let Some(client) = &mut report.question.client {
+    // Each field by name, so that none is added without a thought of what it tells.
+    let Report {
+        schema: _,
+        tool: _,
+        taken: _,
+        redacted,
+        question,
+        verdict,
+        sent,
+        outcomes,
+        ladder,
+        courses,
+        topology,
+        ahead,
+        cause,
+        also,
+        not_observed,
+        changes,
+    } = report;
+    *redacted = true;
+    question.service.set_ip(cover.ip(question.service.ip()));
+    if let Some(client) = &mut question.client {
         *client = cover.ip(*client);
     }
-    report.question.asker.iter_mut().for_each(text);
-    text(&mut report.verdict.summary);
-    text(&mut report.sent);
-    for outcome in &mut report.outcomes {
+    question.asker.iter_mut().for_each(text);
+    [&mut verdict.summary, sent].into_iter().for_each(text);
+    for outcome in outcomes {
         if let Outcome::Failed(why) = outcome {
             text(why);
         }
     }
-    report.ladder = table::rewrite(&report.ladder, |cell| cover.text(cell));
-    if let Some(own) = &mut report.courses {
-        courses(own, cover);
+    *ladder = table::rewrite(ladder, |cell| cover.text(cell));
+    if let Some(own) = courses {
+        self::courses(own, cover);
     }
-    if let Some(own) = &mut report.topology {
-        topology(own, cover);
+    if let Some(own) = topology {
+        self::topology(own, cover);
     }
-    for ahead in &mut report.ahead {
+    for ahead in ahead {
         ahead.places.iter_mut().for_each(|place| peer(place, cover));
     }
-    for own in report.cause.iter_mut().chain(&mut report.also) {
+    for own in cause.iter_mut().chain(also) {
         finding(own, cover);
     }
-    for gap in &mut report.not_observed {
+    for gap in not_observed {
         text(&mut gap.what);
         text(&mut gap.because);
     }
-    report.changes.iter_mut().for_each(text);
+    changes.iter_mut().for_each(text);
 }
 
 fn courses(courses: &mut Courses, cover: &Cover) {
@@ -104,30 +119,59 @@ fn peer(peer: &mut Peer, cover: &Cover) {
 
 fn finding(finding: &mut Finding, cover: &Cover) {
     let text = |text: &mut String| *text = cover.text(text);
-    text(&mut finding.node);
-    finding.link.iter_mut().for_each(text);
-    if let Some(rule) = &mut finding.rule {
-        text(&mut rule.table);
-        text(&mut rule.chain);
-        text(&mut rule.text);
-        text(&mut rule.listing);
+    // Each field by name, so that none is added without a thought of what it tells.
+    let Finding {
+        code: _,
+        node,
+        link,
+        rule,
+        confidence: _,
+        words,
+        evidence,
+        owner,
+        fixes,
+        trial,
+    } = finding;
+    [node, words].into_iter().for_each(text);
+    link.iter_mut().chain(owner).for_each(text);
+    if let Some(RuleName {
+        table,
+        chain,
+        text: rule,
+        listing,
+    }) = rule
+    {
+        [table, chain, rule, listing].into_iter().for_each(text);
     }
-    text(&mut finding.words);
-    for evidence in &mut finding.evidence {
-        text(&mut evidence.fact);
-        text(&mut evidence.command);
-        evidence.node.iter_mut().for_each(text);
+    for evidence in evidence {
+        let Evidence {
+            fact,
+            command,
+            node,
+            witness: _,
+        } = evidence;
+        [fact, command].into_iter().chain(node).for_each(text);
     }
-    finding.owner.iter_mut().for_each(text);
-    for fix in &mut finding.fixes {
-        text(&mut fix.words);
-        fix.commands.iter_mut().chain(&mut fix.undo).for_each(text);
-        fix.node.iter_mut().for_each(text);
-        for step in &mut fix.afterwards {
-            text(&mut step.node);
-            text(&mut step.command);
-        }
+    for fix in fixes {
+        let Fix {
+            words,
+            node,
+            commands,
+            undo,
+            afterwards,
+            tested: _,
+        } = fix;
+        let steps = afterwards
+            .iter_mut()
+            .flat_map(|Step { node, command }| [node, command]);
+        let commands = commands.iter_mut().chain(undo);
+        [words]
+            .into_iter()
+            .chain(node)
+            .chain(commands)
+            .chain(steps)
+            .for_each(text);
     }
     // A frame holds addresses.
-    finding.trial = None;
+    *trial = None;
 }
