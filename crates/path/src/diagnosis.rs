@@ -109,6 +109,9 @@ pub fn weigh(findings: &mut Vec<Finding>, observed: &Observed<'_>) {
         findings.extend(rewrite::find(observed));
     }
     for finding in findings.iter_mut() {
+        if rewrites.contains(&finding.code) && finding.trial.is_none() {
+            finding.trial = rewrite::trial(finding, observed);
+        }
         let mut seen = Vec::new();
         seen.extend(counter::see(finding, observed));
         seen.extend(kernel::see(finding, observed));

@@ -1,6 +1,7 @@
 //! What is wrong, how sure that is, and how it is mended.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,9 @@ pub enum Shows {
     Answered,
     /// Nobody answers it: a question by ARP.
     Unanswered,
+    /// The node asked this service, the frame answers from where the request went, and comes out as it
+    /// went in.
+    Untouched(SocketAddr),
     /// The node asks by ARP how to answer it, and not in the name of the address that it was sent to.
     AsksAsItself,
 }

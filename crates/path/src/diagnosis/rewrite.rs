@@ -2,9 +2,62 @@
 
 use super::{Observed, Witness, counted, witnessed};
 use crate::catalogue::Code;
-use crate::finding::{Confidence, Finding};
+use crate::finding::{Confidence, Finding, Fix, Shows, Trial};
 use crate::ladder::Headers;
 use crate::observation::Way;
+use crate::snapshot::Snapshot;
+
+/// A packet that was translated on a bridge, to be tried in the node's twin.
+pub(super) fn trial(finding: &Finding, observed: &Observed<'_>) -> Option<Trial> {
+    let points = &observed.ladder.points;
+    let conversations = observed.ladder.conversations.iter();
+    let packets = conversations.flat_map(|one| &one.packets);
+    let mut pairs = packets.flat_map(|packet| packet.hops.windows(2));
+    let pair = pairs.find(|pair| {
+        let (input, output) = (&points[pair[0].point], &points[pair[1].point]);
+        let flow = |at: usize| pair[at].headers.ip().and_then(|ip| ip.flow());
+        input.node == finding.node
+            && input.bridge.is_some()
+            && input.bridge == output.bridge
+            && pair[0].way.is_in()
+            && flow(0) != flow(1)
+    })?;
+    let seen = observed.recording.observations.get(pair[0].observation)?;
+    Some(Trial {
+        frame: seen.bytes.clone(),
+        enters: true,
+        port: Some(points[pair[0].point].device.clone()),
+        shows: Shows::Untouched(observed.service),
+        tempting: without_range(observed.before.node(&finding.node)?, observed),
+    })
+}
+
+/// What cures only where the bridge tags frames earlier: kube-proxy without --cluster-cidr.
+fn without_range(node: &Snapshot, observed: &Observed<'_>) -> Vec<Fix> {
+    let vip = observed.service.ip().to_string();
+    let saved = node
+        .rules
+        .iptables
+        .iter()
+        .flat_map(|saved| saved.text.lines());
+    let mut rules = saved.filter_map(|line| {
+        // Counters first, then the rule; comments would need a shell.
+        let rule = &line[line.find("-A KUBE-SVC-")? + 3..];
+        let fits = rule.contains(" ! -s ") && rule.contains(&vip);
+        let (chain, test) = rule.split_once(' ').filter(|_| fits)?;
+        let (before, rest) = test.split_once("-m comment --comment \"")?;
+        let (_, after) = rest.split_once("\" ")?;
+        let test = format!("{before}{after}");
+        (rule.ends_with("-j KUBE-MARK-MASQ")).then(|| (chain.to_owned(), test))
+    });
+    let fix = rules.next().map(|(chain, test)| Fix {
+        words: "no --cluster-cidr for kube-proxy, whose rule this is: others stay".to_owned(),
+        commands: vec![format!("iptables -t nat -D {chain} 1")],
+        undo: vec![format!("iptables -t nat -I {chain} 1 {test}")],
+        ..Fix::default()
+    });
+    fix.into_iter().collect()
+}
 
 /// A bridge whose node takes others' answers for its own.
 pub(super) fn find(observed: &Observed<'_>) -> Option<Finding> {

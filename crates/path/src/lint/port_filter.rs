@@ -435,6 +435,10 @@ fn finding(
             "{program} -t {table} -D {chain} {test} -j {verdict}"
         )],
     );
+    let by_state = matches!(code, Code::StatefulDirector | Code::KubeInvalid);
+    if program == "iptables" && (by_state || code == Code::DockerForward) {
+        return uncalled(finding, own);
+    }
     if !is_libvirt {
         return finding;
     }
@@ -446,6 +450,19 @@ fn finding(
         _ => "to last: a filter of its own for the guest, by `pointsman nwfilter mend`",
     };
     finding.mended_by(words, [""; 0], [""; 0])
+}
+
+/// Adds that bridged packets need not meet iptables at all, where the host says that they do.
+fn uncalled(finding: Finding, own: &Attachment<'_>) -> Finding {
+    let name = "net.bridge.bridge-nf-call-iptables";
+    if own.host.number("net/bridge/bridge-nf-call-iptables") != Some(1) {
+        return finding;
+    }
+    finding.mended_by(
+        "bridged packets past iptables, if no filter of guests or containers needs it",
+        [format!("sysctl -w {name}=0")],
+        [format!("sysctl -w {name}=1")],
+    )
 }
 
 /// What people try first at the port of a director that routes directly, and what does not help.

@@ -9,7 +9,8 @@ use pointsman_path::finding::{Evidence, Finding, Shows, Tested, Witness};
 use pointsman_path::observation::Recording;
 use pointsman_path::report::Unobserved;
 use pointsman_path::snapshot::Snapshot;
-use pointsman_wire::{Summary, checksum, protocol};
+use pointsman_wire::build::Frame;
+use pointsman_wire::{Mac, Summary, checksum, protocol, tcp};
 
 use super::arp;
 use super::twin::Twin;
@@ -180,6 +181,7 @@ impl Input {
             Shows::Answered => "is answered",
             Shows::Unanswered => "is left unanswered",
             Shows::AsksAsItself => "makes it ask in its own name",
+            Shows::Untouched(_) => "comes through as it was",
         }
     }
 
@@ -197,6 +199,19 @@ impl Input {
                     arp::operation(seen) == Some(arp::ANSWER) && arp::sender(seen) == target
                 })?;
                 Ok(PROBES - answered)
+            }
+            Shows::Untouched(service) => {
+                let mut well = 0;
+                let mut sockets = Vec::new();
+                for _ in 0..PROBES {
+                    let (socket, request) = twin.ask(service)?;
+                    sockets.push(socket);
+                    let answer = accepting(frame, &request).context("an answer can't be made")?;
+                    well += twin.put_in(port, &answer, 1, |place, seen| {
+                        place != port && is_same(&answer, seen)
+                    })?;
+                }
+                Ok(well)
             }
             Shows::AsksAsItself => {
                 let vip = Summary::parse(frame).map(|packet| packet.destination);
@@ -217,6 +232,19 @@ impl Input {
             }
         }
     }
+}
+
+/// The answer to a request for a connection, on the way that another answer took.
+fn accepting(other: &[u8], request: &[u8]) -> Option<Vec<u8>> {
+    let asked = Summary::parse(request)?;
+    let (from, to) = asked.ports?;
+    let (destination, source) = (other.first_chunk()?, other.get(6..12)?.first_chunk()?);
+    let frame = Frame::ip(asked.destination, asked.source)
+        .macs(Mac(*source), Mac(*destination))
+        .tcp(to, from)
+        .flags(tcp::SYN | tcp::ACK)
+        .acknowledgement(asked.tcp?.sequence.wrapping_add(1));
+    Some(frame.build())
 }
 
 /// Whom a question by ARP asks for.

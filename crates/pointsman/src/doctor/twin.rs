@@ -1,15 +1,21 @@
 //! A node's kernel twin, built: frames go in at its ports, and what comes out is seen.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use pointsman_linux::netns::NetNs;
 use pointsman_linux::packet::{Capture, Direction, Options, Sender};
 use pointsman_path::snapshot::Snapshot;
 use pointsman_path::twin::Plan;
+use pointsman_wire::{Summary, tcp};
 
 use super::arp;
 
@@ -120,6 +126,34 @@ impl Twin {
         for _ in 0..times {
             sender.send(frame)?;
         }
+        self.count(times, wanted)
+    }
+
+    /// Has the node itself ask a service, and returns its packet as it comes out of any port; the socket
+    /// goes on asking.
+    pub(crate) fn ask(&mut self, service: SocketAddr) -> Result<(OwnedFd, Vec<u8>)> {
+        for port in self.ports.values_mut() {
+            while port.capture.next(Duration::ZERO)?.is_some() {}
+        }
+        let socket = self.inside.run_in(|| connect(service))??;
+        let request = RefCell::new(None);
+        self.count(1, |_, seen| {
+            let opens = Summary::parse(seen).and_then(|packet| packet.tcp);
+            let opens = opens.is_some_and(|tcp| tcp.flags & (tcp::SYN | tcp::ACK) == tcp::SYN);
+            if opens {
+                request.replace(Some(seen.to_vec()));
+            }
+            opens
+        })?;
+        let request = request.into_inner();
+        Ok((
+            socket,
+            request.context("what the twin asks does not come out")?,
+        ))
+    }
+
+    /// Waits for what comes out, and counts what `wanted` knows of it.
+    fn count(&mut self, times: usize, wanted: impl Fn(&str, &[u8]) -> bool) -> Result<usize> {
         let deadline = Instant::now() + PATIENCE;
         let mut arrived = 0;
         while arrived < times && Instant::now() < deadline {
@@ -160,6 +194,20 @@ impl Twin {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+}
+
+/// Begins a connection from here.
+fn connect(service: SocketAddr) -> Result<OwnedFd> {
+    let family = match service {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(family, SockType::Stream, flags, None)?;
+    match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(service)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket),
+        Err(errno) => Err(errno.into()),
     }
 }
 
