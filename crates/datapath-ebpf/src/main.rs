@@ -21,6 +21,8 @@ mod packet;
 #[cfg(target_arch = "bpf")]
 mod program;
 #[cfg(target_arch = "bpf")]
+mod recording;
+#[cfg(target_arch = "bpf")]
 mod seldom;
 #[cfg(target_arch = "bpf")]
 mod skb;

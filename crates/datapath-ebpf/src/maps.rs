@@ -10,12 +10,14 @@ use aya_ebpf::{
 };
 use pointsman_director::{
     Scratch,
+    atomic::Word64,
     reason::REASONS,
     record::{
         self, ConnectionRecord, EventRecord, FlowKey, FlowKey4, LinkRecord, LocalityKey,
         LocalityRecord, MarkRuleRecord, ReplyRecord, SchedulerState, ServerCounts, ServerRecord,
         ServerStats, ServiceKey, ServiceRecord, Settings, SlotLine, TableLine,
     },
+    recording::{FrameRecord, RecordingRecord},
 };
 
 use crate::env::FibLookup;
@@ -78,6 +80,21 @@ pub static FIB: PerCpuArray<FibLookup, 1> = PerCpuArray::new();
 /// Packets for the daemon.
 #[btf_map]
 pub static EVENTS: RingBuf<EventRecord, { 1 << 19 }> = RingBuf::new();
+/// Whether frames are recorded.
+#[btf_map]
+pub static RECORDING: Array<RecordingRecord, 1> = Array::new();
+/// Addresses whose frames are recorded; those of IPv4 as IPv6 writes them.
+#[btf_map]
+pub static WANTED: HashMap<[u32; 4], u32, 64> = HashMap::new();
+/// A frame as it came and as it goes.
+#[btf_map]
+pub static SIDES: PerCpuArray<FrameRecord, 2> = PerCpuArray::new();
+/// Recorded frames.
+#[btf_map]
+pub static RECORDS: RingBuf<FrameRecord, { 1 << 20 }> = RingBuf::new();
+/// Recorded frames that were lost because nobody read them, by the place of the device they came by.
+#[btf_map]
+pub static LOST: Array<Word64, { record::LINKS as usize }> = Array::new();
 /// Time (nanoseconds) and chance of the differential test; read only when [`TESTING`] is set.
 #[btf_map]
 pub static TEST: Array<u64, 2> = Array::new();

@@ -14,6 +14,7 @@ use crate::{
     env::Kernel,
     event::{self, FromSkb, FromXdp},
     maps::SCRATCH,
+    recording,
     skb::SkbFrame,
     tables::Maps,
     xdp::XdpFrame,
@@ -32,10 +33,18 @@ pub fn director_xdp(context: XdpContext) -> u32 {
     // SAFETY: this processor's own copy; programs are not preempted by one another.
     let scratch = unsafe { &mut *scratch };
     let raw: *mut c_void = context.ctx.cast();
+    if recording::is_on() {
+        // SAFETY: the program's own context.
+        unsafe { recording::xdp_came(context.ctx) };
+    }
     let env = Kernel { context: raw };
     let mut frame = XdpFrame::new(&context);
     let ingress = frame.ifindex();
     let verdict = process(&mut frame, &Maps, &env, scratch);
+    if recording::is_on() {
+        // SAFETY: the program's own context.
+        unsafe { recording::xdp_goes(context.ctx, verdict.ifindex, recording::why(verdict)) };
+    }
     // Only what is forwarded names a device, and that is nearly all there is.
     if verdict.ifindex == ingress {
         return xdp_action::XDP_TX;
@@ -63,12 +72,20 @@ pub fn director_tcx(context: TcContext) -> i32 {
     // SAFETY: this processor's own copy; programs are not preempted by one another.
     let scratch = unsafe { &mut *scratch };
     let skb: *mut __sk_buff = context.skb.skb;
+    if recording::is_on() {
+        // SAFETY: the program's own context.
+        unsafe { recording::tcx_came(skb) };
+    }
     let env = Kernel {
         context: skb.cast(),
     };
     let mut frame = SkbFrame::new(skb);
     let ingress = frame.ifindex();
     let verdict = process(&mut frame, &Maps, &env, scratch);
+    if recording::is_on() {
+        // SAFETY: the program's own context.
+        unsafe { recording::tcx_goes(skb, verdict.ifindex, recording::why(verdict)) };
+    }
     if verdict.ifindex != 0 {
         if verdict.unresolved != 0 {
             return resolve(&verdict, scratch);

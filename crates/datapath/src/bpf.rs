@@ -13,10 +13,15 @@ use std::{
 const MAP_LOOKUP: i32 = 1;
 const MAP_UPDATE: i32 = 2;
 const MAP_DELETE: i32 = 3;
+const MAP_NEXT_KEY: i32 = 4;
 const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
 const TEST_RUN: i32 = 10;
+const PROG_NEXT_ID: i32 = 11;
+const PROG_BY_ID: i32 = 13;
+const MAP_BY_ID: i32 = 14;
 const GET_INFO: i32 = 15;
+const PROG_QUERY: i32 = 16;
 const MAP_LOOKUP_BATCH: i32 = 24;
 const MAP_UPDATE_BATCH: i32 = 26;
 const LINK_CREATE: i32 = 28;
@@ -124,6 +129,26 @@ pub fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<bool> {
     }
 }
 
+/// Some key of a map, into `key`; false when it is empty.
+///
+/// # Errors
+///
+/// The errno of `BPF_MAP_GET_NEXT_KEY`, ENOENT aside.
+pub fn any_key(map: BorrowedFd<'_>, key: &mut [u8]) -> io::Result<bool> {
+    let mut element = Element {
+        map: map.as_raw_fd() as u32,
+        pad: 0,
+        key: 0,
+        value: key.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    match call(MAP_NEXT_KEY, &mut element) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 #[repr(C)]
 struct Batch {
     from: u64,
@@ -199,6 +224,142 @@ pub(crate) fn create_per_cpu_array(size: u32, room: u32) -> io::Result<OwnedFd> 
     const PER_CPU_ARRAY: u32 = 6;
     // Type, sizes of key and value, room.
     call(MAP_CREATE, &mut [PER_CPU_ARRAY, 4, size, room]).map(descriptor)
+}
+
+/// The number of the program after `id`; none after the last.
+///
+/// # Errors
+///
+/// The errno of `BPF_PROG_GET_NEXT_ID`.
+pub fn next_program(id: u32) -> io::Result<Option<u32>> {
+    // Where to start, what comes next, flags.
+    let mut next = [id, 0, 0];
+    match call(PROG_NEXT_ID, &mut next) {
+        Ok(_) => Ok(Some(next[1])),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The program with a number.
+///
+/// # Errors
+///
+/// The errno of `BPF_PROG_GET_FD_BY_ID`: ENOENT when it is gone.
+pub fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    call(PROG_BY_ID, &mut [id, 0, 0]).map(descriptor)
+}
+
+/// The map with a number.
+///
+/// # Errors
+///
+/// The errno of `BPF_MAP_GET_FD_BY_ID`: ENOENT when it is gone.
+pub fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    call(MAP_BY_ID, &mut [id, 0, 0]).map(descriptor)
+}
+
+/// The beginning of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgInfo {
+    kind: u32,
+    id: u32,
+    tag: u64,
+    machine_size: u32,
+    translated_size: u32,
+    machine: u64,
+    translated: u64,
+    loaded_at: u64,
+    owner: u32,
+    maps: u32,
+    map_ids: u64,
+    name: [u8; 16],
+}
+
+/// What a program is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramFacts {
+    /// The kernel's number of it.
+    pub id: u32,
+    /// Of `enum bpf_prog_type`.
+    pub kind: u32,
+    /// Its name, at most 15 characters.
+    pub name: String,
+    /// Numbers of its maps.
+    pub maps: Vec<u32>,
+}
+
+/// Says what a program is.
+///
+/// # Errors
+///
+/// The errno of `BPF_OBJ_GET_INFO_BY_FD`.
+pub fn program_facts(program: BorrowedFd<'_>) -> io::Result<ProgramFacts> {
+    let mut maps = vec![0_u32; 128];
+    let mut info = ProgInfo {
+        maps: maps.len() as u32,
+        map_ids: maps.as_mut_ptr() as u64,
+        ..ProgInfo::default()
+    };
+    let mut get = GetInfo {
+        fd: program.as_raw_fd() as u32,
+        length: size_of_val(&info) as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    call(GET_INFO, &mut get)?;
+    maps.truncate(info.maps as usize);
+    Ok(ProgramFacts {
+        id: info.id,
+        kind: info.kind,
+        name: text(&info.name),
+        maps,
+    })
+}
+
+/// What is in front of the first zero.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    pad: u32,
+    program_flags: u64,
+    links: u64,
+    link_flags: u64,
+    revision: u64,
+}
+
+/// Numbers of the programs at a hook of a device in the calling thread's network namespace.
+///
+/// # Errors
+///
+/// The errno of `BPF_PROG_QUERY`: EINVAL when the kernel does not know the hook.
+pub fn programs_at(ifindex: u32, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut programs = vec![0_u32; 64];
+    let mut query = Query {
+        ifindex,
+        attach_type,
+        programs: programs.as_mut_ptr() as u64,
+        count: programs.len() as u32,
+        ..Query::default()
+    };
+    match call(PROG_QUERY, &mut query) {
+        Ok(_) => programs.truncate(query.count as usize),
+        // Nothing was ever attached there.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => programs.clear(),
+        Err(error) => return Err(error),
+    }
+    Ok(programs)
 }
 
 #[repr(C)]
@@ -332,6 +493,20 @@ pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
 pub fn map_shape(map: BorrowedFd<'_>) -> io::Result<(u32, u32, u32)> {
     let info = map_info(map)?;
     Ok((info[2], info[3], info[4]))
+}
+
+/// The name of a map, at most 15 characters.
+///
+/// # Errors
+///
+/// The errno of `BPF_OBJ_GET_INFO_BY_FD`.
+pub fn map_name(map: BorrowedFd<'_>) -> io::Result<String> {
+    let info = map_info(map)?;
+    let bytes: Vec<u8> = info[6..10]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect();
+    Ok(text(&bytes))
 }
 
 /// The kernel's number of a map; none that is given back returns before all others were given.

@@ -16,6 +16,7 @@ mod hook;
 mod map;
 mod mirror;
 mod object;
+pub mod records;
 pub mod trial;
 
 use std::path::PathBuf;

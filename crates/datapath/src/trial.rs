@@ -3,6 +3,8 @@
 //! Maps are private and unpinned; time and chance are what the caller sets. The differential test
 //! and the bench run on this.
 
+use std::collections::HashSet;
+
 use pointsman_director::{
     Reason,
     record::{ConnectionRecord, FlowKey, ReplyRecord},
@@ -63,6 +65,20 @@ impl Trial {
         [XDP, TCX, SWEEP]
             .map(|name| (name, self.object.describe(name)))
             .to_vec()
+    }
+
+    /// The kernel's numbers of the director's programs.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn numbers(&self) -> Result<HashSet<u32>, Error> {
+        let number = |name| {
+            let facts = bpf::program_facts(self.object.program_fd(name)?);
+            let facts = facts.map_err(|source| Error::Run { name, source })?;
+            Ok(facts.id)
+        };
+        [XDP, TCX].into_iter().map(number).collect()
     }
 
     /// Sets the time (nanoseconds) and the random word that the programs see.

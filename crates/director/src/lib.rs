@@ -22,6 +22,7 @@ pub mod persistence;
 pub mod process;
 pub mod reason;
 pub mod record;
+pub mod recording;
 pub mod related;
 pub mod schedule;
 pub mod sctp;
