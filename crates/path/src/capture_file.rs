@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use crate::ladder::{Checksum, Gap, Hop, Ladder, Repeat};
-use crate::observation::{Observation, Point, Recording, Source, Way};
+use crate::observation::{DIRECTOR, Observation, Point, Recording, Source, Way};
 use crate::pcapng::{Error, Interface, InterfaceId, Record, Writer};
 pub use reader::{CaptureError, Item, PacketItem, PointItem, Reader};
 
@@ -244,6 +244,9 @@ fn verdict(ladder: &Ladder, packet: &crate::ladder::Packet) -> String {
     if packet.delivered {
         return "; verdict: delivered".to_owned();
     }
+    if packet.dropped().is_some() {
+        return "; verdict: dropped".to_owned();
+    }
     let missing = packet.gaps.iter().find_map(|(after, gap)| match gap {
         Gap::Missing(at) if *after == packet.hops.len() => Some(&ladder.points[*at]),
         _ => None,
@@ -331,7 +334,7 @@ impl RecordingReader {
                     gso: comment.contains(SUPER_FRAME),
                     note: comment
                         .split("; ")
-                        .find(|part| part.starts_with("director: "))
+                        .find(|part| part.starts_with(DIRECTOR))
                         .map(str::to_owned),
                 });
             }

@@ -355,6 +355,60 @@ impl Wanted {
     }
 }
 
+/// Runs a program on a frame as the kernel does: a load beyond the end drops the frame, and so does what is
+/// no instruction of ours. No program keeps everything.
+pub fn keeps(program: &[Instruction], frame: &[u8]) -> bool {
+    let (mut a, mut x, mut memory, mut at) = (0_u32, 0_u32, [0_u32; 16], 0_usize);
+    if program.is_empty() {
+        return true;
+    }
+    let load = |offset: u32, bytes: usize| {
+        let offset = offset as usize;
+        let part = frame.get(offset..offset.checked_add(bytes)?)?;
+        let number = part
+            .iter()
+            .fold(0, |value, byte| value << 8 | u32::from(*byte));
+        Some(number)
+    };
+    // Programs only jump forward, so this ends.
+    while let Some((code, yes, no, operand)) = program.get(at).copied() {
+        at += 1;
+        let there = operand.wrapping_add(x);
+        let loaded = match code {
+            LOAD_WORD => load(operand, 4),
+            LOAD_HALF => load(operand, 2),
+            LOAD_BYTE => load(operand, 1),
+            LOAD_WORD_AT_X => load(there, 4),
+            LOAD_HALF_AT_X => load(there, 2),
+            LOAD_BYTE_AT_X => load(there, 1),
+            LOAD_MEMORY => memory.get(operand as usize).copied(),
+            X_TO_A => Some(x),
+            AND => Some(a & operand),
+            SHIFT_LEFT => Some(a << (operand & 31)),
+            SHIFT_RIGHT => Some(a >> (operand & 31)),
+            ADD => Some(a.wrapping_add(operand)),
+            ADD_X => Some(a.wrapping_add(x)),
+            _ => Some(a),
+        };
+        let Some(loaded) = loaded else { return false };
+        a = loaded;
+        match code {
+            SET_X => x = operand,
+            A_TO_X => x = a,
+            STORE => match memory.get_mut(operand as usize) {
+                Some(place) => *place = a,
+                None => return false,
+            },
+            JUMP => at += operand as usize,
+            IF_EQUAL => at += usize::from(if a == operand { yes } else { no }),
+            IF_BITS => at += usize::from(if a & operand != 0 { yes } else { no }),
+            RETURN => return operand != 0,
+            _ => {}
+        }
+    }
+    false
+}
+
 /// Jumps where the words at X are these; falls through elsewhere.
 fn compare(program: &mut Program, words: Option<Vec<u32>>, at: u32, found: Label) {
     let Some(words) = words else { return };

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use pointsman_wire::Mac;
 use pointsman_wire::summary::Change;
 
-use crate::observation::{Point, Recording, Way};
+use crate::observation::{DIRECTOR, DROPPED, PASSED, Point, Recording, Way};
 use clocks::{Clocks, Evidence};
 pub use course::{Course, CourseChange, CourseEnd, CourseGap, CourseHop, Courses};
 use flows::Flows;
@@ -73,6 +73,13 @@ pub struct Hop {
     pub note: Option<String>,
 }
 
+impl Hop {
+    /// What the director says that it does with the frame.
+    pub fn verdict(&self) -> Option<&str> {
+        self.note.as_deref()?.strip_prefix(DIRECTOR)
+    }
+}
+
 /// How a packet is like an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
@@ -103,6 +110,11 @@ impl Packet {
     /// The first hop; a packet has at least one.
     pub fn first(&self) -> Option<&Hop> {
         self.hops.first()
+    }
+
+    /// Why the director dropped it where it was seen last, if that is what happened.
+    pub fn dropped(&self) -> Option<&str> {
+        self.hops.last()?.verdict()?.strip_prefix(DROPPED)
     }
 
     /// The index of the packet whose bytes these are, when segments were cut or merged on the way.
@@ -588,7 +600,11 @@ fn is_delivered(points: &[Point], packet: &Packet) -> bool {
         return false;
     };
     let point = &points[last.point];
-    if last.way != Way::In {
+    // What the director sends on or drops is not for its host.
+    let passed = last
+        .verdict()
+        .is_none_or(|verdict| verdict.starts_with(PASSED));
+    if last.way != Way::In || !passed {
         return false;
     }
     match &last.headers {

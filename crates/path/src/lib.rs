@@ -32,3 +32,4 @@ pub mod twin;
 
 mod json;
 mod page;
+mod records;

@@ -53,6 +53,13 @@ pub enum Source {
     Director,
 }
 
+/// How a note begins that tells what the director does with a frame.
+pub const DIRECTOR: &str = "director: ";
+/// How it goes on where the frame ends.
+pub const DROPPED: &str = "dropped, ";
+/// How it goes on where the kernel gets the frame.
+pub const PASSED: &str = "passed, ";
+
 /// One place where frames are seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Point {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use pointsman_path::capture_filter::{Instruction, Wanted};
+use pointsman_path::capture_filter::{Wanted, keeps};
 use pointsman_wire::{Frame, Mac, build, icmp};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 145);
@@ -13,54 +13,6 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 202);
 const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x208);
 const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
-
-/// Runs a program as the kernel does: a load beyond the end drops the frame.
-fn keeps(program: &[Instruction], frame: &[u8]) -> bool {
-    let (mut a, mut x, mut memory, mut at) = (0_u32, 0_u32, [0_u32; 16], 0_usize);
-    let load = |offset: u32, bytes: usize| {
-        let offset = offset as usize;
-        let part = frame.get(offset..offset + bytes)?;
-        Some(
-            part.iter()
-                .fold(0, |value, byte| value << 8 | u32::from(*byte)),
-        )
-    };
-    loop {
-        let (code, yes, no, operand) = program[at];
-        at += 1;
-        let loaded = match code {
-            0x20 | 0x40 => Some((4, code == 0x40)),
-            0x28 | 0x48 => Some((2, code == 0x48)),
-            0x30 | 0x50 => Some((1, code == 0x50)),
-            _ => None,
-        };
-        if let Some((bytes, indirect)) = loaded {
-            match load(operand + if indirect { x } else { 0 }, bytes) {
-                Some(value) => a = value,
-                None => return false,
-            }
-            continue;
-        }
-        let mut branch = |taken: bool| at += usize::from(if taken { yes } else { no });
-        match code {
-            0x01 => x = operand,
-            0x60 => a = memory[operand as usize],
-            0x02 => memory[operand as usize] = a,
-            0x07 => x = a,
-            0x87 => a = x,
-            0x54 => a &= operand,
-            0x64 => a <<= operand,
-            0x74 => a >>= operand,
-            0x04 => a = a.wrapping_add(operand),
-            0x0c => a = a.wrapping_add(x),
-            0x05 => at += operand as usize,
-            0x15 => branch(a == operand),
-            0x45 => branch(a & operand != 0),
-            0x06 => return operand != 0,
-            _ => panic!("code {code:#x}"),
-        }
-    }
-}
 
 fn syn(
     source: impl Into<IpAddr>,

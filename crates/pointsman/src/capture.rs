@@ -2,6 +2,7 @@
 
 mod host;
 pub(crate) mod points;
+pub(crate) mod records;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -34,7 +35,8 @@ use pointsman_wire::{Line, text::PacketLine};
 
 use crate::far::Ssh;
 use host::{How, Remote};
-use points::Place;
+use points::{Opened, Place};
+use records::Directors;
 
 /// Most bytes of frames that are kept.
 const KEPT_MAX: usize = 512 << 20;
@@ -44,6 +46,8 @@ const SHOWN: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often hosts' streams are looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often directors are asked to go on recording, at least.
+const RENEWAL: Duration = Duration::from_secs(1);
 const APPLICATION: &str = concat!("pointsman ", env!("CARGO_PKG_VERSION"));
 
 pub(crate) const LONG_ABOUT: &str = "\
@@ -57,6 +61,9 @@ and is missing first.
 With --vip the kernel keeps only frames about that service, in VLAN tags, tunnels and ICMP errors too. \
 Real servers' addresses are asked of the daemon if one runs; --server names others. Nothing is sent and \
 nothing is changed; with --promisc, devices receive frames for others meanwhile, and that is said.
+
+A director's programs tell themselves what they receive, send on and drop, and why: what XDP takes, nothing \
+else on that host sees.
 
 The end is Ctrl-C, SIGTERM, --seconds or --count.
 
@@ -313,24 +320,27 @@ fn capture(flags: &CaptureFlags, wanted: &Wanted) -> Result<Option<(Recording, V
         ..Options::default()
     };
     let places = places(flags)?;
-    let (points, captures) = if places.is_empty() {
-        (Vec::new(), Vec::new())
+    let opened = if places.is_empty() {
+        Opened::default()
     } else {
         points::open(&places, &host, wanted, &options)?
     };
-    let captures = Captures::new(captures);
+    for failure in &opened.directors.failures {
+        eprintln!("note: {failure}");
+    }
     if flags.stream {
-        stream(flags, &points, captures, &wake)?;
+        stream(flags, opened, &wake)?;
         return Ok(None);
     }
     let mut session = Session {
         flags,
-        local: points.len(),
+        local: opened.points.len(),
         recording: Recording {
-            points,
+            points: opened.points,
             observations: Vec::new(),
         },
-        captures,
+        captures: Captures::new(opened.captures),
+        directors: opened.directors,
         hosts: Vec::new(),
         failures: Vec::new(),
         kept: 0,
@@ -397,6 +407,7 @@ struct Session<'a> {
     local: usize,
     recording: Recording,
     captures: Captures,
+    directors: Directors,
     hosts: Vec<Far>,
     failures: Vec<String>,
     kept: usize,
@@ -527,6 +538,9 @@ impl Session<'_> {
                 (false, false) => LOOK,
                 (false, true) => Duration::from_secs(3600),
             };
+            if !self.directors.is_empty() {
+                timeout = timeout.min(RENEWAL);
+            }
             if let Some(seconds) = self.flags.seconds {
                 timeout = timeout.min(seconds.saturating_sub(self.started.elapsed()));
             }
@@ -541,6 +555,9 @@ impl Session<'_> {
         for (point, lost) in self.recording.points.iter_mut().zip(lost) {
             point.lost = lost;
         }
+        for (point, lost) in self.directors.lost() {
+            self.recording.points[point].lost = lost;
+        }
         for far in &mut self.hosts {
             far.remote.stop();
         }
@@ -554,6 +571,7 @@ impl Session<'_> {
         for far in self.hosts {
             self.recording.append(far.reader.into_recording());
         }
+        self.recording.join_records();
         Ok((self.recording, self.failures))
     }
 
@@ -569,6 +587,7 @@ impl Session<'_> {
     fn take_frames(&mut self, timeout: Duration, wake: &SignalFd) -> Result<bool> {
         let Self {
             captures,
+            directors,
             recording,
             flags,
             kept,
@@ -576,19 +595,22 @@ impl Session<'_> {
             ..
         } = self;
         let count = flags.count.unwrap_or(u64::MAX);
-        let more = captures.read(timeout, Some(wake.as_fd()), |point, frame| {
+        let mut take = |observation: Observation| {
             if *seen >= count || *kept >= KEPT_MAX {
                 return;
             }
-            let observation = observation(point, frame);
             *seen += 1;
             *kept += observation.bytes.len() + size_of::<Observation>();
             if flags.live {
-                line(&recording.points[point], &observation);
+                line(&recording.points[observation.point], &observation);
             }
             recording.observations.push(observation);
-        });
-        Ok(more?)
+        };
+        let wakes = [wake.as_fd()].into_iter().chain(directors.descriptors());
+        let more = captures.read(timeout, wakes, |point, frame| {
+            take(observation(point, frame));
+        })?;
+        Ok(more | directors.read(take))
     }
 
     /// Takes what hosts sent; waits for it, at most so long, while none of them runs.
@@ -652,12 +674,9 @@ fn has_come(wake: &SignalFd) -> bool {
 }
 
 /// Writes pcapng to standard output until a signal, the end of standard input, or of who reads it.
-fn stream(
-    flags: &CaptureFlags,
-    points: &[Point],
-    mut captures: Captures,
-    wake: &SignalFd,
-) -> Result<()> {
+fn stream(flags: &CaptureFlags, opened: Opened, wake: &SignalFd) -> Result<()> {
+    let mut captures = Captures::new(opened.captures);
+    let mut directors = opened.directors;
     thread::spawn(|| {
         let mut buffer = [0; 4096];
         while io::stdin().read(&mut buffer).is_ok_and(|length| length > 0) {}
@@ -665,7 +684,7 @@ fn stream(
         let _ = nix::sys::signal::kill(nix::unistd::getpid(), Signal::SIGTERM);
     });
     let out = BufWriter::new(io::stdout().lock());
-    let mut writer = RecordingWriter::new(out, APPLICATION, points)?;
+    let mut writer = RecordingWriter::new(out, APPLICATION, &opened.points)?;
     writer.flush()?;
     let started = Instant::now();
     let mut seen = 0;
@@ -674,18 +693,26 @@ fn stream(
             .seconds
             .is_some_and(|limit| started.elapsed() >= limit);
         let ending = has_come(wake) || late || flags.count.is_some_and(|most| seen >= most);
-        let timeout = match (ending, flags.seconds) {
+        let mut timeout = match (ending, flags.seconds) {
             (true, _) => Duration::ZERO,
             (false, Some(limit)) => limit.saturating_sub(started.elapsed()),
             (false, None) => Duration::from_secs(3600),
         };
+        if !directors.is_empty() {
+            timeout = timeout.min(RENEWAL);
+        }
         let mut failed = None;
-        let more = captures.read(timeout, Some(wake.as_fd()), |point, frame| {
+        let mut take = |observation: Observation| {
             seen += 1;
             if failed.is_none() {
-                failed = writer.write(&observation(point, frame), None).err();
+                failed = writer.write(&observation, None).err();
             }
+        };
+        let wakes = [wake.as_fd()].into_iter().chain(directors.descriptors());
+        let mut more = captures.read(timeout, wakes, |point, frame| {
+            take(observation(point, frame));
         })?;
+        more |= directors.read(take);
         if let Some(error) = failed.or_else(|| writer.flush().err()) {
             return Err(error.into());
         }
@@ -695,7 +722,8 @@ fn stream(
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-    for (point, lost) in captures.dropped().into_iter().enumerate() {
+    let lost = captures.dropped().into_iter().enumerate();
+    for (point, lost) in lost.chain(directors.lost()) {
         writer.lost(point, now, lost)?;
     }
     Ok(writer.flush()?)

@@ -24,13 +24,13 @@ impl Captures {
     }
 
     /// Hands over the frames that are there, and waits for some if there are none, at most `timeout`
-    /// or until `wake` can be read. True when there may be more at once.
+    /// or until one of `wake` can be read. True when there may be more at once.
     ///
     /// An interface that goes down or away is no error: its frames just end.
-    pub fn read(
+    pub fn read<'a>(
         &mut self,
         timeout: Duration,
-        wake: Option<BorrowedFd<'_>>,
+        wake: impl IntoIterator<Item = BorrowedFd<'a>>,
         mut take: impl FnMut(usize, Frame),
     ) -> Result<bool, Error> {
         let mut waiting: Vec<PollFd<'_>> = self
@@ -38,7 +38,10 @@ impl Captures {
             .iter()
             .map(|capture| PollFd::new(capture.as_fd(), PollFlags::POLLIN))
             .collect();
-        waiting.extend(wake.map(|wake| PollFd::new(wake, PollFlags::POLLIN)));
+        waiting.extend(
+            wake.into_iter()
+                .map(|wake| PollFd::new(wake, PollFlags::POLLIN)),
+        );
         let limit = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut waiting, limit) {
             Ok(0) | Err(Errno::EINTR) => return Ok(false),

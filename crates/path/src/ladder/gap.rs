@@ -23,7 +23,10 @@ pub(crate) fn find_gaps(points: &[Point], conversations: &mut [Conversation]) {
         let usual = usual_next(&conversation.packets);
         for packet in &mut conversation.packets {
             find_in_cables(points, packet);
-            if packet.delivered || packet.gaps.iter().any(|(at, _)| *at == packet.hops.len()) {
+            if packet.delivered
+                || packet.dropped().is_some()
+                || packet.gaps.iter().any(|(at, _)| *at == packet.hops.len())
+            {
                 continue;
             }
             let next = packet
@@ -65,14 +68,27 @@ fn find_in_cables(points: &[Point], packet: &mut Packet) {
         if seen {
             continue;
         }
-        let gap = match points[beyond].xdp {
-            Some(_) => Gap::Hidden(beyond),
-            None if packet.hops[at].way == Way::Out => Gap::Missing(beyond),
-            None => continue,
+        let gap = match missing(points, beyond) {
+            Gap::Missing(_) if packet.hops[at].way != Way::Out => continue,
+            gap => gap,
         };
         if !packet.gaps.contains(&(after, gap)) {
             packet.gaps.push((after, gap));
         }
+    }
+}
+
+/// A place where a packet was not seen; XDP hides it unless the director tells of its frames itself.
+fn missing(points: &[Point], at: usize) -> Gap {
+    let point = &points[at];
+    let told = points.iter().any(|other| {
+        other.source == Source::Director
+            && (&other.node, &other.device) == (&point.node, &point.device)
+    });
+    if point.xdp.is_some() && !told {
+        Gap::Hidden(at)
+    } else {
+        Gap::Missing(at)
     }
 }
 
@@ -135,10 +151,7 @@ fn expected(
         let mut hops = packet.hops.iter();
         hops.any(|hop| hop.point == port && !hop.way.is_in())
     };
-    let missing = |at: usize| match points[at].xdp {
-        Some(_) => Gap::Hidden(at),
-        None => Gap::Missing(at),
-    };
+    let missing = |at: usize| missing(points, at);
     // Where others of its kind went.
     if let Some(others) = usual.get(&(packet.forward, last.point, last.way)) {
         let most = others

@@ -19,12 +19,12 @@ pub(crate) struct Class<'a> {
 
 /// Packets by the ways they took, the first way first.
 pub(crate) fn classes(conversation: &Conversation) -> Vec<Class<'_>> {
-    type Step = (usize, Way, Vec<&'static str>);
-    type Path = (bool, Vec<Step>, Vec<(usize, Gap)>, bool);
-    let path = |packet: &Packet| -> Path {
+    type Step<'a> = (usize, Way, Vec<&'static str>, Option<&'a str>);
+    type Path<'a> = (bool, Vec<Step<'a>>, Vec<(usize, Gap)>, bool);
+    fn path(packet: &Packet) -> Path<'_> {
         let steps = packet.hops.iter().map(|hop| {
             let facts = hop.changed.iter().map(|change| change.what);
-            (hop.point, hop.way, facts.collect())
+            (hop.point, hop.way, facts.collect(), hop.note.as_deref())
         });
         (
             packet.forward,
@@ -32,8 +32,8 @@ pub(crate) fn classes(conversation: &Conversation) -> Vec<Class<'_>> {
             packet.gaps.clone(),
             packet.delivered,
         )
-    };
-    let mut classes: Vec<(Path, Class<'_>)> = Vec::new();
+    }
+    let mut classes: Vec<(Path<'_>, Class<'_>)> = Vec::new();
     for packet in &conversation.packets {
         let path = path(packet);
         match classes.iter_mut().find(|(other, _)| *other == path) {
@@ -129,6 +129,11 @@ impl Ladder {
             .all(|(after, _)| *after < packet.hops.len());
         if let (false, true, Some(last)) = (packet.delivered, open, packet.hops.last()) {
             let last = &self.points[last.point];
+            if let Some(why) = packet.dropped() {
+                let line = format!("  dropped at {last}: {why}  X");
+                let _ = writeln!(text, "{}", style.paint(RED, &line));
+                return;
+            }
             let end = format!("  last seen at {last}");
             // Without addresses nobody can say that this is not the end of its way.
             if !last.addresses.is_empty() {

@@ -105,7 +105,11 @@ impl Ladder {
                 .iter()
                 .all(|(after, _)| *after < packet.hops.len())
         {
-            let _ = writeln!(text, "      {}", style.paint(RED, "last seen here"));
+            let end = match packet.dropped() {
+                Some(why) => format!("dropped here: {why}"),
+                None => "last seen here".to_owned(),
+            };
+            let _ = writeln!(text, "      {}", style.paint(RED, &end));
         }
     }
 

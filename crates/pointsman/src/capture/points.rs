@@ -11,6 +11,8 @@ use pointsman_path::capture_filter::Wanted;
 use pointsman_path::observation::{Point, Xdp};
 use pointsman_wire::Mac;
 
+use super::records::{self, Directors, Found};
+
 /// Link layers that carry Ethernet headers; a loopback's are zeros.
 const WITH_HEADER: [u16; 2] = [libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK];
 
@@ -31,16 +33,31 @@ struct Cable {
     here: bool,
 }
 
+/// What is open and known at a device.
+type At = (Point, Capture, Option<Cable>, Found);
+
+/// Captures that are open, and directors that are recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    /// All points, those of the captures first and in their order.
+    pub(crate) points: Vec<Point>,
+    /// The captures.
+    pub(crate) captures: Vec<Capture>,
+    /// The directors at some of these devices.
+    pub(crate) directors: Directors,
+}
+
 /// Opens a capture at every device wanted.
 pub(crate) fn open(
     places: &[Place],
     host: &str,
     wanted: &Wanted,
     options: &Options,
-) -> Result<(Vec<Point>, Vec<Capture>)> {
+) -> Result<Opened> {
     let mut points = Vec::new();
     let mut captures = Vec::new();
     let mut cables = Vec::new();
+    let mut found = Vec::new();
     for place in places {
         let open = || open_in(place, host, wanted, options);
         let opened = match &place.netns {
@@ -51,25 +68,31 @@ pub(crate) fn open(
             Some(name) => format!("namespace {name}"),
             None => "this namespace".to_owned(),
         })?;
-        for (point, capture, cable) in opened {
+        let mut here = Vec::new();
+        for (point, capture, cable, programs) in opened {
+            here.push((points.len(), programs));
             points.push(point);
             captures.push(capture);
             cables.push(cable);
         }
+        found.push(here);
     }
     join_cables(&mut points, &cables);
     if points.is_empty() {
         bail!("no interface is up there; name one with --point [NETNS:]DEV");
     }
-    Ok((points, captures))
+    let mut directors = Directors::new(wanted);
+    for here in found {
+        directors.begin(here, wanted, options.snaplen, &mut points);
+    }
+    Ok(Opened {
+        points,
+        captures,
+        directors,
+    })
 }
 
-fn open_in(
-    place: &Place,
-    host: &str,
-    wanted: &Wanted,
-    options: &Options,
-) -> Result<Vec<(Point, Capture, Option<Cable>)>> {
+fn open_in(place: &Place, host: &str, wanted: &Wanted, options: &Options) -> Result<Vec<At>> {
     let mut netlink = Netlink::new()?;
     let links = netlink.links()?;
     let addresses: Vec<IpAddr> = netlink.addresses()?.iter().map(|own| own.address).collect();
@@ -126,7 +149,7 @@ fn open_in(
             other,
             here: link.lower_netns.is_none(),
         });
-        opened.push((point, capture, cable));
+        opened.push((point, capture, cable, records::find(link)));
     }
     Ok(opened)
 }

@@ -15,12 +15,12 @@ use pointsman_linux::packet::{Captures, Options};
 use pointsman_path::bundle::Bundle;
 use pointsman_path::capture_filter::Wanted;
 use pointsman_path::diagnosis::KernelDrop;
-use pointsman_path::observation::{Point, Recording};
+use pointsman_path::observation::{Observation, Recording};
 use pointsman_path::report::Unobserved;
 use pointsman_path::snapshot::{Origin, Snapshot};
 
 use super::station::Station;
-use crate::capture::points::{self, Place};
+use crate::capture::points::{self, Opened, Place};
 use crate::far::Ssh;
 
 /// How often the end is looked for.
@@ -73,9 +73,20 @@ impl Watch {
         let drops = Drops::watch(address)
             .map_err(|error| missing("packets that kernels drop", error.into()))
             .ok();
-        let captures = capture(bundle, wanted)
+        let opened = open(bundle, wanted).map_err(|error| missing("frames", error));
+        for failure in opened.iter().flat_map(|opened| &opened.directors.failures) {
+            missing(
+                "the director's own records",
+                anyhow::anyhow!(failure.clone()),
+            );
+        }
+        let captures = opened
+            .ok()
+            .map(spawn)
+            .transpose()
             .map_err(|error| missing("frames", error))
-            .ok();
+            .ok()
+            .flatten();
         Self {
             captures,
             drops,
@@ -159,10 +170,7 @@ fn owners(bundle: &Bundle) -> HashMap<u32, String> {
         .collect()
 }
 
-fn capture(
-    bundle: &Bundle,
-    wanted: &Wanted,
-) -> Result<(Arc<AtomicBool>, JoinHandle<Result<Recording>>)> {
+fn open(bundle: &Bundle, wanted: &Wanted) -> Result<Opened> {
     let mut names: HashMap<String, String> = HashMap::new();
     let mut places = Vec::new();
     let mut host = "here".to_owned();
@@ -188,47 +196,58 @@ fn capture(
         buffer_bytes: BUFFER,
         ..Options::default()
     };
-    let (mut points, captures) = points::open(&places, &host, wanted, &options)?;
+    let mut opened = points::open(&places, &host, wanted, &options)?;
     let rename = |name: &mut String| {
         if let Some(node) = names.get(name) {
             name.clone_from(node);
         }
     };
-    for point in &mut points {
+    for point in &mut opened.points {
         rename(&mut point.node);
         if let Some((node, _)) = &mut point.peer {
             rename(node);
         }
     }
+    Ok(opened)
+}
+
+fn spawn(opened: Opened) -> Result<(Arc<AtomicBool>, JoinHandle<Result<Recording>>)> {
     let stop = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&stop);
-    let captures = Captures::new(captures);
     let thread = thread::Builder::new()
         .name("capture".to_owned())
-        .spawn(move || record(points, captures, &ended))
+        .spawn(move || record(opened, &ended))
         .context("cannot start a thread")?;
     Ok((stop, thread))
 }
 
-fn record(points: Vec<Point>, mut captures: Captures, stop: &AtomicBool) -> Result<Recording> {
+fn record(opened: Opened, stop: &AtomicBool) -> Result<Recording> {
+    let mut captures = Captures::new(opened.captures);
+    let mut directors = opened.directors;
     let mut recording = Recording {
-        points,
+        points: opened.points,
         observations: Vec::new(),
     };
     loop {
         let ending = stop.load(Ordering::Relaxed);
         let timeout = if ending { Duration::ZERO } else { LOOK };
-        let more = captures.read(timeout, None, |point, frame| {
+        let mut take = |observation: Observation| {
             if recording.observations.len() < FRAMES {
-                recording.observations.push(observation(point, frame));
+                recording.observations.push(observation);
             }
+        };
+        let mut more = captures.read(timeout, directors.descriptors(), |point, frame| {
+            take(observation(point, frame));
         })?;
+        more |= directors.read(take);
         if ending && !more {
             break;
         }
     }
-    for (point, lost) in captures.dropped().into_iter().enumerate() {
+    let lost = captures.dropped().into_iter().enumerate();
+    for (point, lost) in lost.chain(directors.lost()) {
         recording.points[point].lost = lost;
     }
+    recording.join_records();
     Ok(recording)
 }
