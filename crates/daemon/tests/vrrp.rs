@@ -540,3 +540,35 @@ fn a_master_is_not_believed(v6: bool) {
         low.status()[0].believed == Some(true)
     });
 }
+
+#[test]
+fn a_master_stays_master_without_a_cable_where_that_is_wanted() {
+    let Some(segment) = Segment::new(1) else {
+        return;
+    };
+    let quick = Manner {
+        version: Version::V3,
+        centiseconds: 10,
+        ..PLAIN
+    };
+    let tracked = quick.ours(200, 0, 1);
+    let mut untracked = tracked.clone();
+    untracked.instances[0].track_interface = false;
+    let (router, mut said) = begin(&segment, 0, &untracked);
+    segment.wait_for_owner(0, &[0], V4);
+    segment.cable(0, "down");
+    wait("the cable to be out", || {
+        ip(&segment.hosts[0], "-o link show dev eth0").contains("NO-CARRIER")
+    });
+    let sent = router.status()[0].sent;
+    wait("it to go on", || router.status()[0].sent > sent + 5);
+    assert!(segment.has(0, V4));
+    // Told to look at it, it does at once.
+    let (tell, mut told) = unbounded_channel();
+    router.set_config(&tracked, tell).expect("it can be");
+    wait("it to notice", || router.status()[0].state == "FAULT");
+    assert!(!segment.has(0, V4));
+    assert_eq!(notices(&mut told), ["INSTANCE \"VI_1\" FAULT 200"]);
+    assert_eq!(notices(&mut said).len(), 2, "backup and master");
+    router.stop();
+}

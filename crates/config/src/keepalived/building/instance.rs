@@ -418,6 +418,10 @@ fn unicast(reader: &mut Reader<'_>, instance: &mut Instance) {
     let said = keywords
         .iter()
         .find_map(|keyword| instance.places.of(keyword));
+    if let Some(place) = instance.places.of("unicast_fault_no_peer") {
+        let text = "`unicast_fault_no_peer` without peers: keepalived would be in fault, here nothing runs";
+        reader.unsupported(place, text.to_owned());
+    }
     if let (Some(place), false) = (said, instance.fault_without_peer) {
         let text =
             "unicast without peers: it is multicast; name the others in unicast_peer".to_owned();
