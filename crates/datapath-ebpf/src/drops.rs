@@ -1,7 +1,8 @@
 //! The doctor's witness: packets of one address that any part of the kernel drops.
 //!
-//! On the raw tracepoint `kfree_skb`, which all network namespaces share. The kernel's structures are
-//! read at offsets that the loader finds in the kernel's own type information.
+//! On raw tracepoints, which all network namespaces share: `kfree_skb`; those of frames that XDP programs
+//! send and devices do not take; and, where that is wanted, of packets that come in and go out. The
+//! kernel's structures are read at offsets that the loader finds in the kernel's own type information.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(not(target_arch = "bpf"))]
@@ -44,7 +45,18 @@ mod witness {
         pad: u32,
     }
 
-    /// A packet that was dropped.
+    /// The kernel let a packet go.
+    const DROPPED: u16 = 0;
+    /// A device did not take frames that an XDP program sent back (`XDP_TX`).
+    const SENT_BACK: u16 = 1;
+    /// A device did not take frames that an XDP program redirected to it.
+    const REDIRECTED: u16 = 2;
+    /// A packet came in.
+    const RECEIVED: u16 = 3;
+    /// A packet was given to a device.
+    const QUEUED: u16 = 4;
+
+    /// A packet that was dropped, or seen on its way.
     #[repr(C)]
     pub struct Drop {
         /// Nanoseconds since the machine started.
@@ -61,11 +73,14 @@ mod witness {
         length: u32,
         /// EtherType, network order.
         protocol: u16,
-        /// Unused.
-        pad: [u16; 3],
+        /// What happened: one of the constants below.
+        kind: u16,
+        /// Errno, negative, of frames that a device did not take.
+        error: i32,
         /// Name of its device.
         name: [u8; 16],
-        /// Its first bytes, from the network header on.
+        /// Its first bytes: of dropped packets from the network header on, of others with 14 bytes of
+        /// the link layer before it, whatever they are where a device has none.
         bytes: [u8; BYTES],
     }
 
@@ -83,6 +98,9 @@ mod witness {
         inode: 0,
         pad: 0,
     });
+    /// Where `sk_buff.sk` and `sock_common.skc_net` lie, bytes; 0 if that is not known.
+    #[unsafe(no_mangle)]
+    pub static SOCKET: Global<[u32; 2]> = Global::new([0; 2]);
     /// The address that is asked about, as it lies in packets; IPv4 has the first word alone.
     #[unsafe(no_mangle)]
     pub static ADDRESS: Global<[u32; 4]> = Global::new([0; 4]);
@@ -92,7 +110,7 @@ mod witness {
 
     /// What was seen.
     #[btf_map]
-    pub static DROPS: RingBuf<Drop, { 1 << 18 }> = RingBuf::new();
+    pub static DROPS: RingBuf<Drop, { 1 << 20 }> = RingBuf::new();
 
     const IPV4: u16 = 0x0800u16.to_be();
     const ARP: u16 = 0x0806u16.to_be();
@@ -143,17 +161,117 @@ mod witness {
             let arguments = context.cast::<u64>();
             (*arguments, *arguments.add(1), *arguments.add(2))
         };
+        packet(skb, DROPPED, location, reason as u32);
+        0
+    }
+
+    /// Tells of a packet that a device received.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "raw_tp/netif_receive_skb")]
+    pub extern "C" fn received(context: *mut c_void) -> i32 {
+        // SAFETY: the tracepoint's one argument is the packet.
+        packet(unsafe { *context.cast::<u64>() }, RECEIVED, 0, 0);
+        0
+    }
+
+    /// Tells of a packet that is given to a device.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "raw_tp/net_dev_queue")]
+    pub extern "C" fn queued(context: *mut c_void) -> i32 {
+        // SAFETY: the tracepoint's one argument is the packet.
+        packet(unsafe { *context.cast::<u64>() }, QUEUED, 0, 0);
+        0
+    }
+
+    /// Tells of frames that a program sent back by a device, and that it did not take.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "raw_tp/xdp_bulk_tx")]
+    pub extern "C" fn sent_back(context: *mut c_void) -> i32 {
+        // SAFETY: the tracepoint's arguments are device, frames sent, frames lost, errno.
+        let (device, lost, error) = unsafe {
+            let arguments = context.cast::<u64>();
+            (*arguments, *arguments.add(2), *arguments.add(3))
+        };
+        frames(device, SENT_BACK, lost as u32, error as i32);
+        0
+    }
+
+    /// Tells of frames that a program redirected to a device, and that it did not take.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "raw_tp/xdp_devmap_xmit")]
+    pub extern "C" fn redirected(context: *mut c_void) -> i32 {
+        // SAFETY: the tracepoint's arguments are both devices, frames sent, frames lost, errno.
+        let (device, lost, error) = unsafe {
+            let arguments = context.cast::<u64>();
+            (*arguments.add(1), *arguments.add(3), *arguments.add(4))
+        };
+        frames(device, REDIRECTED, lost as u32, error as i32);
+        0
+    }
+
+    /// Tells of frames of unknown content that were lost at a device.
+    #[inline(always)]
+    fn frames(device: u64, kind: u16, lost: u32, error: i32) {
+        if lost == 0 {
+            return;
+        }
+        let layout = LAYOUT.load();
+        let net = read(device + layout.net as u64, 0u64);
+        let Some(mut entry) = DROPS.reserve(0) else {
+            return;
+        };
+        let drop: *mut Drop = entry.as_mut_ptr();
+        // SAFETY: the entry is ours until submitted and as large as the record; every member is written.
+        unsafe {
+            (*drop).time = aya_ebpf::helpers::generated::bpf_ktime_get_ns();
+            (*drop).location = 0;
+            (*drop).netns = read(net + layout.inode as u64, 0u32);
+            (*drop).ifindex = read(device + layout.ifindex as u64, 0u32);
+            (*drop).reason = 0;
+            (*drop).length = lost;
+            (*drop).protocol = 0;
+            (*drop).kind = kind;
+            (*drop).error = error;
+            bpf_probe_read_kernel(
+                (&raw mut (*drop).name).cast(),
+                16,
+                (device + layout.name as u64) as *const c_void,
+            );
+            (*drop).bytes = [0; BYTES];
+        }
+        entry.submit(0);
+    }
+
+    /// Tells of a packet, if it is about the address.
+    #[inline(always)]
+    fn packet(skb: u64, kind: u16, location: u64, reason: u32) {
         let layout = LAYOUT.load();
         let protocol = read(skb + layout.protocol as u64, 0u16);
         let head = read(skb + layout.head as u64, 0u64);
         let network = head + read(skb + layout.network_header as u64, 0u16) as u64;
         if !is_asked_about(network, protocol) {
-            return 0;
+            return;
         }
         let device = read(skb + layout.device as u64, 0u64);
-        let net = read(device + layout.net as u64, 0u64);
+        let start = if kind == DROPPED {
+            network
+        } else {
+            network - 14
+        };
+        // What a host sends itself has no device yet, but a socket.
+        let net = if device != 0 {
+            read(device + layout.net as u64, 0u64)
+        } else {
+            let [member, net] = SOCKET.load();
+            if member == 0 {
+                0
+            } else {
+                let socket = read(skb + member as u64, 0u64);
+                read(socket + net as u64, 0u64)
+            }
+        };
         let Some(mut entry) = DROPS.reserve(0) else {
-            return 0;
+            return;
         };
         let drop: *mut Drop = entry.as_mut_ptr();
         // SAFETY: the entry is ours until submitted and as large as the record; every member is written.
@@ -162,10 +280,11 @@ mod witness {
             (*drop).location = location;
             (*drop).netns = read(net + layout.inode as u64, 0u32);
             (*drop).ifindex = read(device + layout.ifindex as u64, 0u32);
-            (*drop).reason = reason as u32;
+            (*drop).reason = reason;
             (*drop).length = read(skb + layout.length as u64, 0u32);
             (*drop).protocol = protocol;
-            (*drop).pad = [0; 3];
+            (*drop).kind = kind;
+            (*drop).error = 0;
             bpf_probe_read_kernel(
                 (&raw mut (*drop).name).cast(),
                 16,
@@ -174,11 +293,10 @@ mod witness {
             bpf_probe_read_kernel(
                 (&raw mut (*drop).bytes).cast(),
                 BYTES as u32,
-                network as *const c_void,
+                start as *const c_void,
             );
         }
         entry.submit(0);
-        0
     }
 }
 

@@ -17,14 +17,18 @@ mod message;
 mod monitor;
 mod neighbour;
 mod new_route;
+mod nftables;
 mod route;
+mod rule_trace;
 
 pub use address::{Address, NewAddress};
 pub use link::Link;
 pub use monitor::{Event, Monitor};
 pub use neighbour::{Neighbour, NeighbourAdded, nud};
 pub use new_route::NewRoute;
+pub use nftables::{CountingChain, CountingRule, Layer, OwnTable, Packets, handles};
 pub use route::{Route, RouteKind};
+pub use rule_trace::{RuleTraces, Step, TraceStep};
 
 /// How long an answer may take; the kernel answers within the call, so this only ends a bug.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -115,7 +119,12 @@ pub struct Netlink {
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace.
     pub fn new() -> Result<Self, Error> {
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(|source| Error::Socket {
+        Self::of(NETLINK_ROUTE)
+    }
+
+    /// Opens a socket of another protocol of netlink.
+    fn of(protocol: isize) -> Result<Self, Error> {
+        let mut socket = Socket::new(protocol).map_err(|source| Error::Socket {
             call: "socket",
             source,
         })?;

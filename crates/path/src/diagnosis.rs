@@ -7,8 +7,11 @@
 mod capture;
 mod counter;
 mod elsewhere;
+mod hooks;
 mod kernel;
+mod refusal;
 mod rewrite;
+mod route;
 mod source;
 mod traces;
 
@@ -22,6 +25,8 @@ use crate::catalogue::Code;
 use crate::finding::{Confidence, Evidence, Finding, Witness};
 use crate::ladder::Ladder;
 use crate::observation::Recording;
+pub use hooks::{HookCounts, Loss, NfHook, RuleTold, Traffic, rule_words, weigh_hooks};
+pub use route::{RouteTold, RouteWish};
 
 /// A packet that a kernel dropped while probes were under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +90,8 @@ pub struct Observed<'a> {
     pub ladder: &'a Ladder,
     /// What kernels dropped; nothing if that could not be watched.
     pub drops: &'a [KernelDrop],
+    /// Which way kernels say they send packets of the service.
+    pub routes: &'a [RouteTold],
     /// How each probe ended.
     pub outcomes: &'a [Outcome],
     /// True for a service of UDP.
@@ -96,6 +103,11 @@ impl Observed<'_> {
     pub fn is_answered(&self) -> bool {
         !self.outcomes.is_empty() && self.outcomes.iter().all(|one| *one == Outcome::Answered)
     }
+}
+
+/// The ways that kernels are to be asked for.
+pub fn routes_wanted(bundle: &Bundle, vip: IpAddr, client: Option<IpAddr>) -> Vec<RouteWish> {
+    route::wishes(bundle, vip, client)
 }
 
 /// Adds to each finding what was seen of it and findings that only packets show, says how sure each is
@@ -117,6 +129,8 @@ pub fn weigh(findings: &mut Vec<Finding>, observed: &Observed<'_>) {
         seen.extend(kernel::see(finding, observed));
         seen.extend(capture::see(finding, observed));
         seen.extend(traces::see(finding, observed));
+        seen.extend(refusal::see(finding, observed));
+        seen.extend(route::see(finding, observed));
         for evidence in seen {
             finding.evidence.push(evidence);
         }
@@ -177,6 +191,28 @@ pub(crate) fn ends<'a>(
     capture::ends(observed)
         .into_iter()
         .map(|end| end.conversation)
+}
+
+/// Packets of the service that ended too soon.
+pub(crate) fn lost<'a>(
+    observed: &'a Observed<'_>,
+) -> impl Iterator<Item = &'a crate::ladder::Packet> {
+    capture::ends(observed).into_iter().map(|end| end.packet)
+}
+
+/// Packets of conversations in which the service says nothing.
+pub(crate) fn unanswered<'a>(
+    observed: &'a Observed<'_>,
+) -> impl Iterator<Item = &'a crate::ladder::Packet> {
+    let conversations = observed.ladder.conversations.iter();
+    let speaks = |packet: &crate::ladder::Packet| {
+        let first = packet.first().and_then(|hop| hop.headers.ip());
+        let error = first.is_none_or(|ip| ip.innermost().quoted.is_some());
+        !packet.forward && !error
+    };
+    conversations
+        .filter(move |one| !one.packets.iter().any(speaks))
+        .flat_map(|one| &one.packets)
 }
 
 /// Whether packets of the service, not only ARP, ended too soon.

@@ -21,6 +21,16 @@ pub enum Witness {
     Trace,
     /// The kernel twin does the same, and does not once it is mended.
     Twin,
+    /// A node told the sender that it can't: an ICMP error.
+    Refusal,
+    /// A kernel was asked which way it sends such packets, and told.
+    Route,
+    /// The kernel told which rule of its packet filter decided.
+    Rule,
+    /// Rules of the doctor's own, before and after everybody's, counted the packets.
+    Hook,
+    /// Frames put in further on were answered.
+    Injection,
 }
 
 impl fmt::Display for Witness {
@@ -31,6 +41,11 @@ impl fmt::Display for Witness {
             Self::Kernel => "kernel",
             Self::Trace => "trace",
             Self::Twin => "twin",
+            Self::Refusal => "refusal",
+            Self::Route => "route",
+            Self::Rule => "rule",
+            Self::Hook => "hook",
+            Self::Injection => "inject",
         })
     }
 }

@@ -17,6 +17,7 @@ pub mod capture_filter;
 pub mod catalogue;
 pub mod diagnosis;
 pub mod finding;
+pub mod injection;
 pub mod ladder;
 pub mod lint;
 pub mod observation;

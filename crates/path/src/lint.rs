@@ -10,6 +10,7 @@ mod director;
 mod firewall;
 mod found;
 mod kubernetes;
+mod lan;
 mod masquerade;
 pub(crate) mod node_rules;
 mod port_filter;
@@ -28,6 +29,7 @@ use crate::finding::Finding;
 use crate::topology::{Cable, Role};
 pub(crate) use found::main;
 pub use found::{ahead, topology};
+pub(crate) use lan::Lan;
 pub(crate) use real_server::redirection;
 use site::Site;
 

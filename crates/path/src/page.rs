@@ -45,6 +45,7 @@ impl Report {
         course::section(&mut page, self);
         self.findings(&mut page);
         self.not_observed(&mut page);
+        self.methods(&mut page);
         self.footer(&mut page);
         page + "</main>\n</body>\n</html>\n"
     }
@@ -168,6 +169,23 @@ impl Report {
                 prose(&gap.what),
                 prose(&gap.because)
             );
+        }
+        *page += "</ul>\n</section>\n";
+    }
+
+    fn methods(&self, page: &mut String) {
+        if self.methods.is_empty() {
+            return;
+        }
+        *page += "<section>\n<h2>Methods</h2>\n<ul class=\"unseen\">\n";
+        for method in &self.methods {
+            let (name, note) = (escaped(&method.name), prose(&method.note));
+            let did = if method.ran {
+                ":"
+            } else {
+                " did not run, because"
+            };
+            let _ = writeln!(page, "<li><b>{name}</b>{did} {note}</li>");
         }
         *page += "</ul>\n</section>\n";
     }

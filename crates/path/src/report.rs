@@ -71,6 +71,37 @@ pub struct Ahead {
     pub places: Vec<Peer>,
 }
 
+/// A way to find out, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Method {
+    /// Its name: `captures`, `nft trace`.
+    pub name: String,
+    /// Whether it was taken.
+    pub ran: bool,
+    /// What it did and saw, or why it was not taken.
+    pub note: String,
+}
+
+impl Method {
+    /// One that was taken.
+    pub fn ran(name: &str, note: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            ran: true,
+            note: note.into(),
+        }
+    }
+
+    /// One that was not, because.
+    pub fn not_run(name: &str, because: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            ran: false,
+            note: because.into(),
+        }
+    }
+}
+
 /// The whole answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -109,6 +140,9 @@ pub struct Report {
     pub also: Vec<Finding>,
     /// What could not be observed.
     pub not_observed: Vec<Unobserved>,
+    /// Ways to find out: those taken, and those not.
+    #[serde(default)]
+    pub methods: Vec<Method>,
     /// What the doctor changed and did not take back; always nothing.
     pub changes: Vec<String>,
 }
@@ -236,6 +270,16 @@ impl Report {
             text += "\nNot seen\n";
             for (because, what) in by_reason(&self.not_observed) {
                 let _ = writeln!(text, "  {}, because {because}", what.join(", "));
+            }
+        }
+        if !self.methods.is_empty() {
+            text += "\nMethods\n";
+            for method in &self.methods {
+                let (name, note) = (&method.name, &method.note);
+                let _ = match method.ran {
+                    true => writeln!(text, "  ran      {name:14}  {note}"),
+                    false => writeln!(text, "  not run  {name:14}  because {note}"),
+                };
             }
         }
         text += "\nChanges made by doctor: none left\n";

@@ -2,10 +2,16 @@
 
 mod arp;
 mod check;
+mod consent;
 mod document;
 mod explain;
+mod inject;
+mod methods;
 mod probe;
+mod routes;
+mod sightings;
 mod station;
+mod trace;
 mod trial;
 mod twin;
 mod vip;

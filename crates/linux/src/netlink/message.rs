@@ -28,6 +28,13 @@ impl Request {
         Self { bytes }.padded()
     }
 
+    /// Sets flags besides those given.
+    pub(crate) fn with_flags(mut self, flags: u16) -> Self {
+        let old = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]);
+        self.bytes[6..8].copy_from_slice(&(old | flags).to_ne_bytes());
+        self
+    }
+
     /// Appends an attribute whose value is shorter than 64 KiB.
     pub(crate) fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         let length = u16::try_from(value.len() + 4).expect("attribute values here are short");

@@ -25,6 +25,7 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
         Code::StaleNeighbour => elsewhere::misaddressed(finding, observed),
         Code::MacFlapping => elsewhere::misdelivered(finding, observed),
         Code::StickyDead => elsewhere::handed_on(observed),
+        Code::TtlExpired => exhausted(finding, observed),
         _ => end(finding, observed).or_else(|| turned(finding, observed)),
     }
 }
@@ -123,30 +124,51 @@ fn end(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
     Some(witnessed(Witness::Capture, fact, command(observed)))
 }
 
-/// The finding's node answers with a reset or an ICMP error.
+/// The finding's node answers with a reset.
 fn turned(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
     let conversations = observed.ladder.conversations.iter();
     let packets = conversations.flat_map(|one| &one.packets);
-    let refusals = packets.filter(|packet| {
+    let resets = packets.filter(|packet| {
         let Some(first) = packet.first() else {
             return false;
         };
         let Some(ip) = first.headers.ip().filter(|_| !packet.forward) else {
             return false;
         };
-        let reset = ip
-            .innermost()
-            .tcp
-            .as_ref()
-            .is_some_and(|tcp| tcp.flags & pointsman_wire::tcp::RST != 0);
-        let error = ip.innermost().quoted.is_some();
-        observed.ladder.points[first.point].node == finding.node && (reset || error)
+        let tcp = ip.innermost().tcp.as_ref();
+        let reset = tcp.is_some_and(|tcp| tcp.flags & pointsman_wire::tcp::RST != 0);
+        observed.ladder.points[first.point].node == finding.node && reset
     });
-    let count = refusals.count();
+    let count = resets.count();
     (count > 0).then(|| {
-        let fact = format!("{} refuses {}", finding.node, counted(count, "packet"));
+        let fact = format!("{} resets {}", finding.node, counted(count, "connection"));
         witnessed(Witness::Capture, fact, command(observed))
     })
+}
+
+/// Packets come to the finding's node with a hop limit that lets nobody send them on.
+fn exhausted(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
+    let points = &observed.ladder.points;
+    let conversations = observed.ladder.conversations.iter();
+    let packets = conversations.flat_map(|one| &one.packets);
+    let mut arrived = packets
+        .filter(|packet| packet.forward)
+        .filter_map(|packet| {
+            let arrives = |hop: &&crate::ladder::Hop| {
+                points[hop.point].node == finding.node
+                    && hop.way.is_in()
+                    && hop.headers.ttl().is_some_and(|limit| limit <= 1)
+            };
+            packet.hops.iter().find(arrives)
+        });
+    let first = arrived.next()?;
+    let fact = format!(
+        "{} came to {} with a hop limit of {}",
+        counted(1 + arrived.count(), "packet"),
+        points[first.point],
+        first.headers.ttl().unwrap_or_default()
+    );
+    Some(witnessed(Witness::Capture, fact, command(observed)))
 }
 
 /// The finding's node answers, and nobody translates the answers: they are seen last with its own

@@ -5,15 +5,29 @@ use std::collections::BTreeMap;
 use super::{KernelDrop, Observed, Witness, counted, elsewhere, witnessed};
 use crate::catalogue::Code;
 use crate::finding::{Evidence, Finding};
+use crate::snapshot::Origin;
 
 /// Reasons for which kernels let packets go that did what they were for, or that say nothing.
 const NOISE: [&str; 4] = ["NOT_SPECIFIED", "OTHERHOST", "SKB_CONSUMED", "CONSUMED"];
+
+/// Functions that tell by themselves why they let a packet go, also where the kernel has no reason for it.
+fn places(code: Code) -> &'static [&'static str] {
+    match code {
+        Code::NotRouted => &["ip_error", "ip6_pkt_discard", "dst_discard"],
+        Code::PortIsolated | Code::Hairpin => &["br_handle_frame_finish", "br_forward"],
+        Code::LinkMtu => &["br_dev_queue_push_xmit", "__dev_forward_skb"],
+        Code::XdpVethSilent => &["xdp_bulk_tx", "xdp_devmap_xmit"],
+        _ => &[],
+    }
+}
 
 /// Packets of the virtual service that the finding's node dropped for a reason that fits.
 pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
     let mut found: BTreeMap<(&str, &str, &str, &str), usize> = BTreeMap::new();
     for drop in observed.drops.iter().filter(|drop| {
-        drop.node == finding.node || elsewhere::is_shown_at(finding.code, &drop.node, observed)
+        drop.node == finding.node
+            || elsewhere::is_shown_at(finding.code, &drop.node, observed)
+            || is_of_other_end(finding, drop, observed)
     }) {
         if fits(finding, drop) {
             let key = (&*drop.node, &*drop.reason, &*drop.location, &*drop.device);
@@ -39,6 +53,21 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
     })
 }
 
+/// Frames that XDP sends into a cable whose other end is the finding's node.
+fn is_of_other_end(finding: &Finding, drop: &KernelDrop, observed: &Observed<'_>) -> bool {
+    if finding.code != Code::XdpVethSilent {
+        return false;
+    }
+    let other_end = || {
+        let node = observed.before.node(&drop.node)?;
+        let number = node.link(&drop.device)?.other.as_ref()?.namespace?;
+        node.namespaces.get(&number)
+    };
+    let guilty = observed.before.node(&finding.node);
+    let origin = guilty.map(|guilty| &guilty.origin);
+    other_end().is_some_and(|name| matches!(origin, Some(Origin::Netns(own)) if own == name))
+}
+
 fn fits(finding: &Finding, drop: &KernelDrop) -> bool {
     let reason = drop.reason.as_str();
     let by_filter = reason == "NETFILTER_DROP"
@@ -54,6 +83,14 @@ fn fits(finding: &Finding, drop: &KernelDrop) -> bool {
             _ => drop.protocol != ARP,
         };
         return by_filter && is_its_kind;
+    }
+    let starts = |place: &&str| drop.location.starts_with(*place);
+    if places(finding.code).iter().any(starts) {
+        return true;
+    }
+    // Only a program sends by XDP.
+    if drop.location.starts_with("xdp_") {
+        return false;
     }
     let wanted: &[&str] = match finding.code {
         Code::VipMissing | Code::VipMissingForwarding | Code::NatNoForward => {
@@ -74,6 +111,10 @@ fn fits(finding: &Finding, drop: &KernelDrop) -> bool {
         Code::PartialChecksum => &["TCP_CSUM", "UDP_CSUM", "SKB_CSUM", "IP_CSUM"],
         Code::TtlExpired => &["IP_INHDR", "TTL"],
         Code::TunnelDown => &["IP_NOPROTO", "NO_SOCKET"],
+        Code::NotRouted => &["IP_INNOROUTES", "IP_OUTNOROUTES"],
+        Code::PolicyRoute => &["NEIGH_FAILED", "NEIGH_QUEUEFULL", "IP_OUTNOROUTES"],
+        Code::PortIsolated | Code::Hairpin => &["BRIDGE_NO_EGRESS_PORT"],
+        Code::XdpVethSilent => &[],
         // Without a rule of its own, anything that is no noise speaks for a fault at this node.
         _ => return !NOISE.contains(&reason),
     };

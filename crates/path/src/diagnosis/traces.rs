@@ -13,6 +13,7 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
             neighbour(finding, observed)
         }
         Code::MacFlapping => elsewhere::learned(finding, observed),
+        Code::PolicyRoute => silent_router(finding, observed),
         Code::StatefulDirector | Code::StatefulReturn | Code::KubeInvalid => {
             connection(node, observed, &["[UNREPLIED]", "SYN_SENT", "SYN_RECV"])
         }
@@ -45,6 +46,23 @@ fn neighbour(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
             }
         })
     })
+}
+
+/// The router that the finding's node is to send answers to does not say where it is.
+fn silent_router(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
+    let node = observed.after.node(&finding.node)?;
+    let bound = Some(observed.service.ip());
+    let via = observed.routes.iter().find_map(|told| {
+        (told.asked.node == finding.node && told.asked.from == bound)
+            .then_some(told.via)
+            .flatten()
+    })?;
+    let is_silent = |state: &String| state == "FAILED" || state == "INCOMPLETE";
+    let mut entries = node.neighbours.iter();
+    entries.find(|entry| entry.address == via && entry.states.iter().any(is_silent))?;
+    let fact = format!("{} asked for {via}, and nobody answered", finding.node);
+    let command = format!("ip neighbour show {via}");
+    Some(witnessed(Witness::Trace, fact, command))
 }
 
 /// A tracked connection of the service in one of these states.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::address::{set, show};
 use super::site::Site;
 use crate::catalogue::Code;
-use crate::finding::{Confidence, Finding};
+use crate::finding::{Confidence, Finding, RuleName};
 use crate::snapshot::{Link, Snapshot};
 
 pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
@@ -52,13 +52,31 @@ fn refused(site: &Site<'_>, node: &Snapshot, lines: &[&str], findings: &mut Vec<
         } else {
             continue;
         };
-        findings.push(
-            Finding::new(code, &node.node, format!("{}: {words}", node.node))
-                .because(format!("the rule: {line}"), "iptables-save -c")
-                .owned_by(Some("kube-proxy".to_owned()))
-                .mended_by(advice, [""; 0], [""; 0]),
-        );
+        let mut finding = Finding::new(code, &node.node, format!("{}: {words}", node.node))
+            .because(format!("the rule: {line}"), "iptables-save -c")
+            .owned_by(Some("kube-proxy".to_owned()))
+            .mended_by(advice, [""; 0], [""; 0]);
+        finding.rule = rule_of(site, node, line);
+        findings.push(finding);
     }
+}
+
+/// The name of the rule that this line of a dump tells.
+fn rule_of(site: &Site<'_>, node: &Snapshot, line: &str) -> Option<RuleName> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let chain = words.iter().skip_while(|word| **word != "-A").nth(1)?;
+    let text = line.split_once(&format!("-A {chain} "))?.1;
+    let mut tables = site.rules(node).tables.iter();
+    let table = tables.find(|table| {
+        let chain = table.chain(chain);
+        chain.is_some_and(|chain| chain.rules.iter().any(|rule| rule.text == text))
+    })?;
+    Some(RuleName {
+        table: table.title(),
+        chain: (*chain).to_owned(),
+        text: text.to_owned(),
+        listing: "iptables-save -c".to_owned(),
+    })
 }
 
 /// Endpoints of services of kube-proxy, those of the virtual address in question if it has any.

@@ -2,7 +2,7 @@
 
 use pointsman_filter::iptables::Version;
 use pointsman_filter::judge::Step;
-use pointsman_filter::model::{Engine, Family, Ruleset};
+use pointsman_filter::model::{Engine, Family, Ruleset, Table};
 use pointsman_filter::{ebtables, iptables, nft, owner};
 
 use crate::finding::RuleName;
@@ -73,7 +73,16 @@ pub(super) fn name(step: &Step) -> RuleName {
 /// Who wrote the rule that decides, and where it is changed.
 pub(super) fn owner(step: &Step) -> Option<String> {
     let table = step.table.rsplit(' ').next().unwrap_or_default();
-    let owner = owner::of_names(step.engine, table, &step.chain)?;
+    owner_words(step.engine, table, &step.chain)
+}
+
+/// Who wrote a chain, and where it is changed.
+pub(crate) fn owner_of_chain(table: &Table, chain: &str) -> Option<String> {
+    owner_words(table.engine, &table.name, chain)
+}
+
+fn owner_words(engine: Engine, table: &str, chain: &str) -> Option<String> {
+    let owner = owner::of_names(engine, table, chain)?;
     let words = owner.to_string();
     let filter = owner.filter.filter(|filter| !words.contains(filter));
     let filter = filter.map(|filter| format!(", filter {filter}"));

@@ -4,7 +4,7 @@ use super::{Cover, table};
 use crate::diagnosis::Outcome;
 use crate::finding::{Evidence, Finding, Fix, RuleName, Step};
 use crate::ladder::Courses;
-use crate::report::Report;
+use crate::report::{Method, Report};
 use crate::snapshot::Origin;
 use crate::topology::{Peer, Topology};
 
@@ -28,6 +28,7 @@ pub(super) fn redact(report: &mut Report, cover: &Cover) {
         cause,
         also,
         not_observed,
+        methods,
         changes,
     } = report;
     *redacted = true;
@@ -58,6 +59,14 @@ pub(super) fn redact(report: &mut Report, cover: &Cover) {
     for gap in not_observed {
         text(&mut gap.what);
         text(&mut gap.because);
+    }
+    for method in methods {
+        let Method {
+            name: _,
+            ran: _,
+            note,
+        } = method;
+        text(note);
     }
     changes.iter_mut().for_each(text);
 }

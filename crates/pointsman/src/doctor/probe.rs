@@ -1,5 +1,6 @@
 //! Probes: connections and datagrams from the client to the virtual service.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -32,6 +33,9 @@ pub(super) struct Probe {
     pub(super) udp: bool,
     /// How many, all at once.
     pub(super) count: usize,
+    /// The port of the first one, the next one's following; any ports if nothing is told.
+    #[serde(default)]
+    pub(super) ports: Option<u16>,
 }
 
 impl Probe {
@@ -81,7 +85,7 @@ impl Probe {
         let outcome = if self.udp {
             self.datagram(number).await
         } else {
-            self.connection().await
+            self.connection(number).await
         };
         outcome.unwrap_or_else(|error| match error.kind() {
             ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Outcome::Refused,
@@ -90,20 +94,50 @@ impl Probe {
         })
     }
 
-    fn source(&self) -> SocketAddr {
+    /// The first of so many ports in a row that nobody uses.
+    pub(super) fn free_ports(
+        client: IpAddr,
+        udp: bool,
+        count: usize,
+        netns: Option<&NetNs>,
+    ) -> Result<u16> {
+        let look = || {
+            let chance = RandomState::new().build_hasher().finish();
+            // Above what kernels give by themselves where they are set as usual, below what NAT takes.
+            let start = u16::try_from(chance % 4000).unwrap_or_default();
+            let mut firsts = (0..64).map(|turn| 61_000 + (start + turn * 61) % 4000);
+            firsts.find(|first| {
+                (0..count).all(|number| {
+                    let end = SocketAddr::new(client, port_of(*first, number));
+                    match udp {
+                        true => std::net::UdpSocket::bind(end).is_ok(),
+                        false => std::net::TcpListener::bind(end).is_ok(),
+                    }
+                })
+            })
+        };
+        let found = match netns {
+            Some(netns) => netns.run_in(look)?,
+            None => look(),
+        };
+        found.with_context(|| format!("{client} has no {count} free ports in a row"))
+    }
+
+    fn source(&self, number: usize) -> SocketAddr {
         let any: IpAddr = match self.service {
             SocketAddr::V4(_) => [0, 0, 0, 0].into(),
             SocketAddr::V6(_) => [0_u16; 8].into(),
         };
-        SocketAddr::new(self.client.unwrap_or(any), 0)
+        let port = self.ports.map_or(0, |first| port_of(first, number));
+        SocketAddr::new(self.client.unwrap_or(any), port)
     }
 
-    async fn connection(self) -> std::io::Result<Outcome> {
+    async fn connection(self, number: usize) -> std::io::Result<Outcome> {
         let socket = match self.service {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        socket.bind(self.source())?;
+        socket.bind(self.source(number))?;
         let mut stream: TcpStream = match timeout(PATIENCE, socket.connect(self.service)).await {
             Ok(connected) => connected?,
             Err(_) => return Ok(Outcome::TimedOut),
@@ -132,7 +166,7 @@ impl Probe {
     }
 
     async fn datagram(self, number: usize) -> std::io::Result<Outcome> {
-        let socket = UdpSocket::bind(self.source()).await?;
+        let socket = UdpSocket::bind(self.source(number)).await?;
         socket.connect(self.service).await?;
         socket
             .send(format!("pointsman probe {number}\n").as_bytes())
@@ -146,4 +180,9 @@ impl Probe {
             Err(_) => Outcome::TimedOut,
         })
     }
+}
+
+/// The port of a probe.
+fn port_of(first: u16, number: usize) -> u16 {
+    first.saturating_add(u16::try_from(number).unwrap_or(u16::MAX))
 }

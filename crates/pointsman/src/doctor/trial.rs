@@ -280,7 +280,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Completes the checksum that was left to a device, of TCP and UDP without VLAN tags and tunnels.
-fn complete(frame: &mut [u8]) {
+pub(super) fn complete(frame: &mut [u8]) {
     let Some(summary) = Summary::parse(frame) else {
         return;
     };

@@ -28,9 +28,10 @@ use pointsman_path::snapshot::{Origin, Snapshot};
 use pointsman_path::topology::{self, Cable, Role, Topology};
 
 use super::check::{self, Method};
+use super::methods::{self, Tracing};
 use super::probe::Probe;
 use super::watch::Watch;
-use super::{document, harmless, trial};
+use super::{document, harmless, routes, trial};
 use crate::collect::{self, Node, NodeFlags};
 use crate::far::Ssh;
 
@@ -47,6 +48,14 @@ connections (datagrams for UDP) from the client. What configuration could explai
 seen: a finding is possible (configuration alone), likely (one witness) or proved (two of different \
 kinds). Fixes of bridge ports' filters are tried in a kernel twin of the host first. Nothing is changed \
 outside of that, and nothing is left.
+
+More than looking on needs your consent, by a flag or by an answer where a terminal is there to ask at: \
+--trace puts tables of own rules into namespaces while three more probes are sent; the rules count these \
+probes at every hook and have the kernel tell which rule decides. The tables belong to the running \
+program: the kernel takes them away when it ends, also when it is killed. --inject sends two numbered \
+copies of the lost request into each device on the rest of its way, as if they came from the wire: the \
+first place that answers is behind what is broken. The answer lists the methods that were used, and why \
+others were not.
 
 Without --netns, --host, --here, --topology and --bundle: this host, and the namespaces that are \
 connected with the service. Probes go from the node that has the client's address. At hosts that ssh \
@@ -90,6 +99,14 @@ pub(crate) struct VipFlags {
     /// How many probes are sent, or with --no-probe, for how many seconds to watch [default: 7, 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     probes: Option<u16>,
+    /// Where probes are not answered, have kernels tell which rules stop some more of them: puts own
+    /// rules that only count and trace these probes into every namespace for about a second
+    #[arg(long)]
+    trace: bool,
+    /// Where probes are not answered, put copies of the lost one in further and further on, as if they came
+    /// from the wire: what answers is behind what is broken
+    #[arg(long)]
+    inject: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -223,6 +240,7 @@ fn blank(question: Question) -> Report {
         cause: None,
         also: Vec::new(),
         not_observed: Vec::new(),
+        methods: Vec::new(),
         changes: Vec::new(),
     }
 }
@@ -334,6 +352,7 @@ fn live(
                     .filter(|client| asker.owner_of(*client).is_some()),
                 udp,
                 count: usize::from(number.unwrap_or(7)),
+                ports: None,
             };
             report.sent = probe.words(&asker.node);
             if !flags.json && std::io::stderr().is_terminal() {
@@ -352,6 +371,8 @@ fn live(
     let (mut recording, drops) = watch.end(&mut unobserved)?;
     plug(&mut recording.points, &case.cables);
     let (after, _) = read_again(flags, &before, &wish);
+    let routes = diagnosis::routes_wanted(&after, vip, case.client);
+    let routes = routes::ask(&after, routes);
     let servers = ends.iter().map(|(address, _)| *address);
     let hints = Hints {
         virtual_addresses: vec![vip],
@@ -367,6 +388,7 @@ fn live(
         recording: &recording,
         ladder: &ladder,
         drops: &drops,
+        routes: &routes,
         outcomes: &outcomes,
         udp,
     };
@@ -378,10 +400,35 @@ fn live(
         }
     }
     diagnosis::weigh(&mut findings, &observed);
+    report.methods = methods::looking_on(&recording, &drops, &unobserved, &routes);
     if !observed.is_answered() {
-        let seen = Some((&observed, &recording));
-        trial::all(&mut findings, &before, seen, &mut unobserved);
+        let tracing = Tracing {
+            given: flags.trace,
+            quiet: flags.json,
+            bundle: &after,
+            ends: &ends,
+            service,
+            udp,
+            asker: asker.filter(|_| !flags.no_probe),
+            client: case.client,
+        };
+        let leave = tracing.consent();
+        let traced = std::thread::scope(|scope| {
+            // Twins have namespaces of their own: neither is in the other's way.
+            let tracer = leave.map(|()| scope.spawn(|| tracing.run()));
+            let seen = Some((&observed, &recording));
+            trial::all(&mut findings, &before, seen, &mut unobserved);
+            let broke_off = |_| Err(anyhow::anyhow!("it broke off"));
+            tracer.map(|thread| thread.join().unwrap_or_else(broke_off))
+        });
+        report.methods.extend(tracing.tell(traced, &mut findings));
+        let (sender, leave) = (tracing.asker, (flags.inject, flags.json));
+        let injected = methods::inject(&mut findings, &observed, case, &wanted, sender, leave);
+        report.methods.push(injected);
+    } else {
+        report.methods.extend(Tracing::not_needed());
     }
+    report.methods.push(methods::twins(&findings));
     unobserved.extend(report::limits(&ladder));
     let lost = diagnosis::has_lost_packets(&observed);
     report.verdict = Report::verdict(&report.question, &findings, &outcomes, lost);
@@ -516,7 +563,7 @@ fn plug(points: &mut [Point], cables: &[Cable]) {
     }
 }
 
-fn netns(node: &Snapshot) -> Result<Option<NetNs>> {
+pub(super) fn netns(node: &Snapshot) -> Result<Option<NetNs>> {
     Ok(match &node.origin {
         Origin::Netns(name) => Some(NetNs::open(name)?),
         _ => None,

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pointsman_datapath::drops::Drops;
+use pointsman_datapath::drops::{Drops, Seen};
 use pointsman_lab::recorder::observation;
 use pointsman_linux::netns::NetNs;
 use pointsman_linux::packet::{Captures, Options};
@@ -19,16 +19,23 @@ use pointsman_path::observation::{Observation, Recording};
 use pointsman_path::report::Unobserved;
 use pointsman_path::snapshot::{Origin, Snapshot};
 
+use super::sightings;
 use super::station::Station;
 use crate::capture::points::{self, Opened, Place};
 use crate::far::Ssh;
 
+/// What is missing where captures can't be had.
+pub(super) const FRAMES_UNSEEN: &str = "frames";
+/// What is missing where kernels can't be watched.
+pub(super) const DROPS_UNSEEN: &str = "packets that kernels drop";
 /// How often the end is looked for.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long frames may take to be seen everywhere.
 const SETTLE: Duration = Duration::from_millis(60);
 /// Most frames that are kept.
 const FRAMES: usize = 200_000;
+/// Most frames of one loss of a device that are counted.
+const FRAMES_LOST: u32 = 100;
 /// Bytes of unread frames of each interface.
 const BUFFER: usize = 2 << 20;
 
@@ -37,6 +44,7 @@ pub(super) struct Watch {
     captures: Option<(Arc<AtomicBool>, JoinHandle<Result<Recording>>)>,
     drops: Option<Drops>,
     owners: HashMap<u32, String>,
+    nodes: Bundle,
     stations: Vec<Station>,
 }
 
@@ -61,6 +69,7 @@ impl Watch {
                 captures: None,
                 drops: None,
                 owners: HashMap::new(),
+                nodes: Bundle::default(),
                 stations,
             };
         }
@@ -70,10 +79,7 @@ impl Watch {
                 because: format!("{error:#}"),
             });
         };
-        let drops = Drops::watch(address)
-            .map_err(|error| missing("packets that kernels drop", error.into()))
-            .ok();
-        let opened = open(bundle, wanted).map_err(|error| missing("frames", error));
+        let opened = open(bundle, wanted).map_err(|error| missing(FRAMES_UNSEEN, error));
         for failure in opened.iter().flat_map(|opened| &opened.directors.failures) {
             missing(
                 "the director's own records",
@@ -84,13 +90,29 @@ impl Watch {
             .ok()
             .map(spawn)
             .transpose()
-            .map_err(|error| missing("frames", error))
+            .map_err(|error| missing(FRAMES_UNSEEN, error))
             .ok()
             .flatten();
+        // What captures can't show, tracepoints may.
+        let watch = match captures {
+            Some(_) => Drops::watch(address),
+            None => Drops::watch_all(address),
+        };
+        let drops = watch
+            .map_err(|error| missing(DROPS_UNSEEN, error.into()))
+            .ok();
+        for tracepoint in drops.iter().flat_map(Drops::missing) {
+            let what = format!("what the tracepoint {tracepoint} tells");
+            missing(
+                &what,
+                anyhow::anyhow!("this kernel does not let it be used"),
+            );
+        }
         Self {
             captures,
             drops,
             owners: owners(bundle),
+            nodes: bundle.clone(),
             stations,
         }
     }
@@ -116,16 +138,30 @@ impl Watch {
             }
             None => Recording::default(),
         };
-        let mut found = Vec::new();
-        while let Some(drop) = self.drops.as_mut().and_then(Drops::next_drop) {
-            found.push(KernelDrop {
+        let (mut found, mut passed) = (Vec::new(), Vec::new());
+        while let Some(seen) = self.drops.as_mut().and_then(Drops::next_seen) {
+            let drop = match seen {
+                Seen::Dropped(drop) => drop,
+                Seen::Passed(one) => {
+                    passed.push(one);
+                    continue;
+                }
+            };
+            let told = KernelDrop {
                 node: self.owners.get(&drop.netns).cloned().unwrap_or_default(),
                 device: drop.device,
                 reason: drop.reason,
                 location: drop.location,
                 protocol: drop.protocol,
                 packet: drop.packet,
-            });
+            };
+            found.extend(std::iter::repeat_n(
+                told,
+                drop.count.min(FRAMES_LOST) as usize,
+            ));
+        }
+        if !passed.is_empty() {
+            recording = sightings::recording(&self.nodes, &self.owners, passed);
         }
         // All end at once, so that none sees much more than the others.
         let ends: Vec<_> = thread::scope(|scope| {
