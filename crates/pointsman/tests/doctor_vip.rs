@@ -108,7 +108,8 @@ fn fixes_are_tried_in_a_twin_and_nothing_is_left() {
     let before = traces(&lab);
     let namespaces = || -> Vec<String> {
         let all = NetNs::list().unwrap().into_iter();
-        all.filter(|name| name.contains(lab.tag())).collect()
+        all.filter(|name| name.starts_with(&lab.namespace("")))
+            .collect()
     };
     let known = namespaces();
     let (report, ..) = examine(&lab).unwrap();

@@ -17,7 +17,7 @@ impl Marks {
         let all = NetNs::list().unwrap_or_default();
         let mut lines: Vec<String> = all
             .into_iter()
-            .filter(|name| name.contains(lab.tag()))
+            .filter(|name| name.starts_with(&lab.namespace("")))
             .collect();
         for namespace in lab.namespaces() {
             let mut add = |words: &[&str], plain: fn(&str) -> Option<String>| {
