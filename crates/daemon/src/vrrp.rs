@@ -8,6 +8,7 @@ mod engine;
 mod farewell;
 mod holding;
 pub mod hooks;
+pub mod inquiry;
 pub mod process;
 mod surroundings;
 pub mod track;

@@ -78,6 +78,9 @@ codes! {
     ArpAnnounce "ARP_ANNOUNCE_RS",
     DuplicateVip "DUP_VIP",
     VrrpSplit "VRRP_SPLIT",
+    VrrpMismatch "VRRP_MISMATCH",
+    VrrpIdTaken "VRRP_ID_TAKEN",
+    VipNotBelieved "VIP_NOT_BELIEVED",
     IgmpSnooping "IGMP_SNOOP",
     StaleNeighbour "STALE_NEIGH",
     MacFlapping "MAC_FLAP",
@@ -200,7 +203,7 @@ mod tests {
     fn every_code_has_one_entry_in_order() {
         let codes: Vec<Code> = entries().map(|entry| entry.code).collect();
         assert_eq!(codes, Code::ALL);
-        assert_eq!(codes.len(), 85);
+        assert_eq!(codes.len(), 88);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub mod report;
 pub mod snapshot;
 pub mod topology;
 pub mod twin;
+pub mod vrrp;
 
 mod json;
 mod page;

@@ -155,7 +155,7 @@ pub(crate) fn run(flags: &CaptureFlags, socket: &Path) -> Result<ExitCode> {
             None => return Ok(ExitCode::SUCCESS),
         }
     } else {
-        read(flags)
+        read(&flags.read)
     };
     let ladder = Ladder::new(&recording, &hints);
     if let Some(path) = &flags.out
@@ -261,11 +261,11 @@ fn wanted(flags: &CaptureFlags, socket: &Path, hints: &mut Hints) -> Wanted {
     wanted
 }
 
-/// Reads files: what was in them, and why not more.
-fn read(flags: &CaptureFlags) -> (Recording, Vec<String>) {
+/// Reads files, `NAME=FILE` or `FILE`: what was in them, and why not more.
+pub(crate) fn read(files: &[String]) -> (Recording, Vec<String>) {
     let mut recording = Recording::default();
     let mut failures = Vec::new();
-    for spec in &flags.read {
+    for spec in files {
         let (name, path) = match spec.split_once('=') {
             Some((name, path)) if !name.is_empty() && !Path::new(spec).exists() => {
                 (Some(name.to_owned()), path)

@@ -15,6 +15,7 @@ mod trace;
 mod trial;
 mod twin;
 mod vip;
+mod vrrp;
 mod watch;
 
 use std::process::ExitCode;
@@ -25,7 +26,8 @@ pub(crate) const LONG_ABOUT: &str = "\
 What is wrong on the way to a virtual service, why, and what mends it
 
 `vip` asks a virtual service as a client would, watches every place on the way, and says where and why \
-packets end. `check` reads how everything is set up and looks for faults that configuration alone can tell. \
+packets end. `vrrp` listens to virtual routers, and says why there are two masters, or none that the \
+segment believes. `check` reads how everything is set up and looks for faults that configuration alone can tell. \
 --explain tells what is known of a fault by its name.";
 
 #[derive(Debug, Args)]
@@ -43,6 +45,9 @@ enum DoctorVerb {
     /// Say whether a virtual service answers a client, and if not, where and why packets end
     #[command(long_about = vip::LONG_ABOUT)]
     Vip(Box<vip::VipFlags>),
+    /// Say whether virtual routers agree who is master, and whether the segment believes it
+    #[command(long_about = vrrp::LONG_ABOUT)]
+    Vrrp(Box<vrrp::VrrpFlags>),
     /// Look for faults that configuration alone can tell; nothing is sent and nothing is changed
     #[command(long_about = check::LONG_ABOUT)]
     Check(Box<check::CheckFlags>),
@@ -61,6 +66,7 @@ pub(crate) fn run(flags: &DoctorFlags) -> ExitCode {
         (None, Some(DoctorVerb::Check(flags))) => check::run(flags),
         (None, Some(DoctorVerb::Station(flags))) => station::run(flags),
         (None, Some(DoctorVerb::Vip(flags))) => vip::run(flags),
+        (None, Some(DoctorVerb::Vrrp(flags))) => vrrp::run(flags),
         // Help is shown before it comes to this.
         (None, None) => Ok(ExitCode::from(TROUBLE)),
     };

@@ -373,7 +373,7 @@ fn every_code_is_explained() {
         )
     };
     let (list, _) = explain(&[]);
-    assert_eq!(list.lines().count(), 85);
+    assert_eq!(list.lines().count(), 88);
     let (text, code) = explain(&["rs-vip-netmask"]);
     assert!(
         text.starts_with("RS_VIP_NETMASK: ") && text.contains("What mends it"),

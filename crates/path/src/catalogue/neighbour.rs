@@ -43,6 +43,36 @@ pub(super) const ENTRIES: &[Entry] = &[
         tried: true,
     },
     Entry {
+        code: Code::VrrpMismatch,
+        title: "virtual routers do not agree and both are master",
+        explanation: "Advertisements arrive and do not count: another version, virtual router id, password, \
+                interval (version 2), list of addresses, checksum, or a peer that is not the other. Each \
+                takes the other for down.",
+        evidence: "Both advertise the same address in turns, and their advertisements differ in that.",
+        fix: "The same settings on both; `pointsman config check` reads the files.",
+        tried: true,
+    },
+    Entry {
+        code: Code::VrrpIdTaken,
+        title: "two virtual routers have one id on a segment",
+        explanation: "Routers of different groups hear each other's advertisements, reject them and log, \
+                and with virtual MACs take each other's frames.",
+        evidence: "Advertisements of one id with different addresses at one place.",
+        fix: "Another virtual_router_id for one of them.",
+        tried: true,
+    },
+    Entry {
+        code: Code::VipNotBelieved,
+        title: "the master has the address and the segment does not know",
+        explanation: "The election is well, for advertisements come from the routers' own addresses. What \
+                says where the virtual address is (ARP, neighbor advertisements) is dropped at the \
+                master's port, or a switch has its MAC address fixed elsewhere.",
+        evidence: "A neighbor asks for the address and nobody answers, while the master advertises.",
+        fix: "Allow the address at the port (ARP and IP lists, allowed address pair); `verify_vip` has \
+                the master find out by itself.",
+        tried: true,
+    },
+    Entry {
         code: Code::IgmpSnooping,
         title: "a switch does not pass VRRP's group on",
         explanation: "A switch with IGMP snooping delivers a group to those who joined, as far as it \

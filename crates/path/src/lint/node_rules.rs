@@ -55,7 +55,7 @@ fn extend<E>(rules: &mut Ruleset, read: Result<Ruleset, E>) {
 }
 
 /// The name of the rule that decides, and the command that lists it.
-pub(super) fn name(step: &Step) -> RuleName {
+pub(crate) fn name(step: &Step) -> RuleName {
     let listing = match step.engine {
         Engine::Ebtables => "ebtables-save -c",
         Engine::Iptables => "iptables-save -c",
@@ -71,7 +71,7 @@ pub(super) fn name(step: &Step) -> RuleName {
 }
 
 /// Who wrote the rule that decides, and where it is changed.
-pub(super) fn owner(step: &Step) -> Option<String> {
+pub(crate) fn owner(step: &Step) -> Option<String> {
     let table = step.table.rsplit(' ').next().unwrap_or_default();
     owner_words(step.engine, table, &step.chain)
 }

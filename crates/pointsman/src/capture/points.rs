@@ -113,7 +113,11 @@ fn open_in(place: &Place, host: &str, wanted: &Wanted, options: &Options) -> Res
         }
         let bare = !WITH_HEADER.contains(&link.hardware);
         let options = Options {
-            filter: instructions(wanted, bare),
+            filter: if options.filter.is_empty() {
+                instructions(wanted, bare)
+            } else {
+                options.filter.clone()
+            },
             ..options.clone()
         };
         let capture = match Capture::open_with(link.index, &options) {

@@ -216,37 +216,57 @@ fn as_text(
         count => writeln!(text, "{about}: {count} findings"),
     };
     for finding in findings {
-        let _ = writeln!(
-            text,
-            "\n{}  {}  ({})",
-            finding.code, finding.words, finding.confidence
-        );
-        for evidence in &finding.evidence {
-            let _ = writeln!(text, "  because  {}", evidence.fact);
-            if !evidence.command.is_empty() {
-                let node = evidence.node.as_ref().unwrap_or(&finding.node);
-                let _ = writeln!(text, "           {node}# {}", evidence.command);
-            }
-        }
-        if let Some(owner) = &finding.owner {
-            let _ = writeln!(text, "  owner    {owner}");
-        }
-        for fix in &finding.fixes {
-            let _ = writeln!(text, "  fix      {}", fix.words);
-            let node = fix.node.as_ref().unwrap_or(&finding.node);
-            for command in fix.commands.iter().filter(|command| !command.is_empty()) {
-                let _ = writeln!(text, "           {node}# {command}");
-            }
-            for step in &fix.afterwards {
-                let _ = writeln!(text, "  then     {}# {}", step.node, step.command);
-            }
-            for command in fix.undo.iter().filter(|command| !command.is_empty()) {
-                let _ = writeln!(text, "  undo     {node}# {command}");
-            }
+        tell(&mut text, finding);
+    }
+    text += &looked_at(bundle, unreached);
+    if !findings.is_empty() {
+        text += EXPLAIN;
+    }
+    harmless(&text)
+}
+
+/// What is said behind findings.
+pub(super) const EXPLAIN: &str = "`pointsman doctor --explain CODE` tells more of a finding\n";
+
+/// A finding for people.
+pub(super) fn tell(text: &mut String, finding: &Finding) {
+    let _ = writeln!(
+        text,
+        "\n{}  {}  ({})",
+        finding.code, finding.words, finding.confidence
+    );
+    for evidence in &finding.evidence {
+        let _ = writeln!(text, "  because  {}", evidence.fact);
+        if !evidence.command.is_empty() {
+            let node = evidence.node.as_ref().unwrap_or(&finding.node);
+            let _ = writeln!(text, "           {node}# {}", evidence.command);
         }
     }
+    if let Some(owner) = &finding.owner {
+        let _ = writeln!(text, "  owner    {owner}");
+    }
+    for fix in &finding.fixes {
+        let _ = writeln!(text, "  fix      {}", fix.words);
+        let node = fix.node.as_ref().unwrap_or(&finding.node);
+        for command in fix.commands.iter().filter(|command| !command.is_empty()) {
+            let _ = writeln!(text, "           {node}# {command}");
+        }
+        for step in &fix.afterwards {
+            let _ = writeln!(text, "  then     {}# {}", step.node, step.command);
+        }
+        for command in fix.undo.iter().filter(|command| !command.is_empty()) {
+            let _ = writeln!(text, "  undo     {node}# {command}");
+        }
+    }
+}
+
+/// Which nodes were read, and what was not.
+pub(super) fn looked_at(bundle: &Bundle, unreached: &[String]) -> String {
+    let mut text = String::new();
     let names: Vec<&str> = bundle.nodes.iter().map(|node| &*node.node).collect();
-    let _ = writeln!(text, "\nlooked at {}", names.join(", "));
+    if !names.is_empty() {
+        let _ = writeln!(text, "\nlooked at {}", names.join(", "));
+    }
     for node in &bundle.nodes {
         for gap in &node.gaps {
             let _ = writeln!(
@@ -261,13 +281,7 @@ fn as_text(
     for failure in unreached {
         let _ = writeln!(text, "not looked at: {failure}");
     }
-    if !findings.is_empty() {
-        let _ = writeln!(
-            text,
-            "`pointsman doctor --explain CODE` tells more of a finding"
-        );
-    }
-    harmless(&text)
+    text
 }
 
 /// `ADDR[:PORT]`.
