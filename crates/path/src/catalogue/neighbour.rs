@@ -59,7 +59,7 @@ pub(super) const ENTRIES: &[Entry] = &[
                 and with virtual MACs take each other's frames.",
         evidence: "Advertisements of one id with different addresses at one place.",
         fix: "Another virtual_router_id for one of them.",
-        tried: true,
+        tried: false,
     },
     Entry {
         code: Code::VipNotBelieved,
