@@ -116,7 +116,7 @@ pub struct Remarks {
     pub frames: BTreeMap<usize, String>,
 }
 
-/// Writes a recording as [`write`] does, with remarks.
+/// Writes a recording as [`write()`] does, with remarks.
 pub fn write_remarked(
     out: impl Write,
     application: &str,
