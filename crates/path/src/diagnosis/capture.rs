@@ -9,6 +9,7 @@ use super::{Observed, Witness, counted, elsewhere, witnessed};
 use crate::catalogue::Code;
 use crate::finding::{Evidence, Finding};
 use crate::ladder::{ArpHeaders, Checksum, Conversation, Gap, Headers, Packet, Protocol};
+use crate::observation::Way;
 
 /// What captures say of a finding.
 pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
@@ -99,7 +100,11 @@ fn end(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
             continue;
         };
         let point = &points[last.point];
-        if point.node != finding.node {
+        let is_sent = || {
+            last.way == Way::Out
+                && elsewhere::is_sent_to(finding, &point.node, &point.device, observed)
+        };
+        if point.node != finding.node && !is_sent() {
             continue;
         }
         // A port's finding is about what comes in there, or should have gone out there.

@@ -6,7 +6,7 @@ use super::{Observed, Witness, counted, witnessed};
 use crate::catalogue::Code;
 use crate::finding::{Evidence, Finding};
 use crate::observation::{Observation, Point, Way};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Origin, Snapshot};
 
 /// The nodes where a fault of this kind shows, if not at its own.
 fn nodes<'a>(code: Code, observed: &Observed<'a>) -> Vec<&'a Snapshot> {
@@ -186,4 +186,24 @@ pub(super) fn handed_on(observed: &Observed<'_>) -> Option<Evidence> {
         node: Some(idle.node.clone()),
         ..witnessed(Witness::Capture, fact, command(observed))
     })
+}
+
+/// Whether what XDP sends by a device goes into a cable whose other end is the finding's node.
+pub(super) fn is_sent_to(
+    finding: &Finding,
+    node: &str,
+    device: &str,
+    observed: &Observed<'_>,
+) -> bool {
+    if finding.code != Code::XdpVethSilent {
+        return false;
+    }
+    let other_end = || {
+        let node = observed.before.node(node)?;
+        let number = node.link(device)?.other.as_ref()?.namespace?;
+        node.namespaces.get(&number)
+    };
+    let guilty = observed.before.node(&finding.node);
+    let origin = guilty.map(|guilty| &guilty.origin);
+    other_end().is_some_and(|name| matches!(origin, Some(Origin::Netns(own)) if own == name))
 }

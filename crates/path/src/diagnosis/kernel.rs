@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::{KernelDrop, Observed, Witness, counted, elsewhere, witnessed};
 use crate::catalogue::Code;
 use crate::finding::{Evidence, Finding};
-use crate::snapshot::Origin;
 
 /// Reasons for which kernels let packets go that did what they were for, or that say nothing.
 const NOISE: [&str; 4] = ["NOT_SPECIFIED", "OTHERHOST", "SKB_CONSUMED", "CONSUMED"];
@@ -27,7 +26,7 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
     for drop in observed.drops.iter().filter(|drop| {
         drop.node == finding.node
             || elsewhere::is_shown_at(finding.code, &drop.node, observed)
-            || is_of_other_end(finding, drop, observed)
+            || elsewhere::is_sent_to(finding, &drop.node, &drop.device, observed)
     }) {
         if fits(finding, drop) {
             let key = (&*drop.node, &*drop.reason, &*drop.location, &*drop.device);
@@ -51,21 +50,6 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
         node: (node != finding.node).then(|| node.to_owned()),
         ..witnessed(Witness::Kernel, fact, command)
     })
-}
-
-/// Frames that XDP sends into a cable whose other end is the finding's node.
-fn is_of_other_end(finding: &Finding, drop: &KernelDrop, observed: &Observed<'_>) -> bool {
-    if finding.code != Code::XdpVethSilent {
-        return false;
-    }
-    let other_end = || {
-        let node = observed.before.node(&drop.node)?;
-        let number = node.link(&drop.device)?.other.as_ref()?.namespace?;
-        node.namespaces.get(&number)
-    };
-    let guilty = observed.before.node(&finding.node);
-    let origin = guilty.map(|guilty| &guilty.origin);
-    other_end().is_some_and(|name| matches!(origin, Some(Origin::Netns(own)) if own == name))
 }
 
 fn fits(finding: &Finding, drop: &KernelDrop) -> bool {
