@@ -37,7 +37,8 @@ pub const CAPACITY: Capacity = Capacity {
     services: 8,
     servers: 32,
     slot_lines: 32,
-    table_lines: 512,
+    // However tables of six services lie among each other, there is room for one more.
+    table_lines: 2048,
 };
 
 /// Real server `number`, 1 for 10.1.0.11.
