@@ -19,8 +19,9 @@ const CODES: &[&str] = &[
     "DIR_INVALID_DROP",
 ];
 
-/// Arguments: the program, then the codes. Each is built, broken, cured and broken again; then the
-/// witness of the first: a connection that the host's own tracking believes half open.
+/// Arguments: the program, then the codes. Each is built, broken, cured and broken again; then the doctor
+/// is asked, and its first fix typed as printed. At last the witness of the first: a connection that the
+/// host's own tracking believes half open.
 const JOB: &str = r#"
 mkdir -p /tmp /var/run/netns
 echo 2 >/proc/sys/net/core/fb_tunnels_only_for_init_net
@@ -29,6 +30,23 @@ program=$0
 for code; do
     "$program" lab fault "$code" >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }
     echo "$code: fails, is cured, fails again"
+done
+for code; do
+    "$program" lab fault "$code" --keep --tag asked --json >/tmp/topology 2>/tmp/log ||
+        { cat /tmp/log; exit 1; }
+    value() { sed -n "s/^ *\"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" /tmp/topology | head -n 1; }
+    vip=$(value vip)
+    "$program" doctor vip "$vip" --topology /tmp/topology >/tmp/answer 2>&1 || true
+    grep -q "^FAULT  $code (" /tmp/answer || { cat /tmp/topology /tmp/answer; exit 1; }
+    # What the shell of which node is told first.
+    sed -n '/^Fix/,/^[A-Z]/p' /tmp/answer | awk '/^ +[a-z0-9]+# / { print; told = 1; next } told { exit }' >/tmp/fix
+    while read -r node command; do
+        ip netns exec "pmasked-${node%#}" sh -c "$command" </dev/null || { cat /tmp/answer; exit 1; }
+    done </tmp/fix
+    ip netns exec "pmasked-$(value asker)" curl --silent --show-error --retry 3 --retry-all-errors \
+        --max-time 5 "http://$vip/" >/dev/null || { cat /tmp/answer; exit 1; }
+    echo "$code: $(head -n 1 /tmp/answer | cut -c 1-40), and its fix mends it"
+    "$program" lab down asked
 done
 "$program" lab fault "$1" --keep --tag kept >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }
 ip netns exec pmkept-host curl --silent --max-time 3 http://10.43.113.238/ && exit 1
@@ -76,6 +94,12 @@ pub(crate) fn build_all() -> Result<()> {
         "conntrack",
         "curl",
         "ping",
+        "ss",
+        "grep",
+        "nft",
+        "ethtool",
+        "ebtables-save",
+        "ip6tables-save",
     ])
     .map(str::to_owned)
     .chain([program])

@@ -6,7 +6,7 @@ use pointsman_wire::Mac;
 use super::site::{Attachment, Crossing, Site, Target};
 use crate::catalogue::Code;
 use crate::finding::Finding;
-use crate::snapshot::{Link, Part, Snapshot};
+use crate::snapshot::{Link, Part, PortVlans, Snapshot};
 
 pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
     for target in &site.targets {
@@ -245,11 +245,21 @@ fn vlans(
             entries.find(|vlan| (vlan.first..=vlan.last).contains(&id))
         });
         let Some(entry) = entry else {
-            let words = format!(
-                "{} of {} does not carry VLAN {id}",
-                crossing.output.name, host.node
-            );
-            return Some(wrong(crossing.output, words, id));
+            let name = &crossing.output.name;
+            let words = format!("{name} of {} does not carry VLAN {id}", host.node);
+            let mut finding = wrong(crossing.output, words, id);
+            // Who takes and sends frames without a tag is in one VLAN.
+            if let Some(old) = of(crossing.output).and_then(PortVlans::access) {
+                let add = |id| format!("bridge vlan add dev {name} vid {id} pvid untagged");
+                let delete = |id| format!("bridge vlan del dev {name} vid {id}");
+                finding.fixes.clear();
+                finding = finding.mended_by(
+                    "put the port into the VLAN, instead of the one that it is in",
+                    [delete(old), add(id)],
+                    [delete(id), add(old)],
+                );
+            }
+            return Some(finding);
         };
         tag = (!entry.untagged).then_some(id);
     }

@@ -1,5 +1,7 @@
 //! Masquerading: forwarding on the director, and the way back through it.
 
+use std::net::IpAddr;
+
 use pointsman_director::model::ForwardingMethod;
 use pointsman_filter::catalogue::Role;
 
@@ -71,8 +73,21 @@ fn source_translation(target: &Target<'_>, director: &Snapshot) -> Option<Findin
         .iptables
         .iter()
         .chain(&director.rules.ip6tables);
+    // Rules for anybody else's packets are well without.
+    let is_for_servers = |line: &str| {
+        let to = |address: IpAddr| {
+            ["", "/32", "/128"]
+                .iter()
+                .any(|length| line.contains(&format!("-d {address}{length} ")))
+        };
+        line.contains("-m ipvs")
+            || target
+                .members
+                .iter()
+                .any(|member| to(member.server.address))
+    };
     let rule = saved.flat_map(|saved| saved.text.lines()).find(|line| {
-        line.contains("-m ipvs") && (line.contains("-j SNAT") || line.contains("-j MASQUERADE"))
+        (line.contains("-j SNAT") || line.contains("-j MASQUERADE")) && is_for_servers(line)
     })?;
     let words = format!(
         "{} translates the source of balanced packets by a rule that sees none",

@@ -90,6 +90,14 @@ impl PortVlans {
         })
     }
 
+    /// The VLAN of a port that has but one, and that without tags.
+    pub fn access(&self) -> Option<u16> {
+        match self.vlans.as_slice() {
+            [one] if one.pvid && one.untagged && one.first == one.last => Some(one.first),
+            _ => None,
+        }
+    }
+
     /// Whether it carries a VLAN.
     pub fn carries(&self, id: u16) -> bool {
         self.vlans
