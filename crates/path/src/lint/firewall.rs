@@ -11,7 +11,7 @@ use pointsman_filter::route::{Direction, Host, Port};
 use pointsman_wire::Mac;
 
 use super::address::{set, show};
-use super::node_rules::{name, owner};
+use super::node_rules;
 use super::port_filter::{is_by_state, known, untracks};
 use super::site::{Member, Site, Target, has_policy};
 use super::trial;
@@ -99,14 +99,7 @@ fn because(finding: Finding, judgement: &Judgement) -> Finding {
     let Some(step) = judgement.deciding() else {
         return finding;
     };
-    let name = name(step);
-    let rule = format!(
-        "the rule that decides: {} {}: {}",
-        step.table, step.chain, step.text
-    );
-    let mut finding = finding.because(rule, &*name.listing).owned_by(owner(step));
-    finding.rule = Some(name);
-    finding
+    node_rules::because(finding, step)
 }
 
 /// A rule before all others of a chain, in iptables; nothing for rules of nftables.

@@ -3,11 +3,12 @@
 use pointsman_filter::iptables::Version;
 use pointsman_filter::judge::Step;
 use pointsman_filter::model::{Engine, Family, Ruleset, Table};
+use pointsman_filter::route::{Host, Port};
 use pointsman_filter::{ebtables, iptables, nft, owner};
 
-use crate::finding::RuleName;
+use crate::finding::{Finding, RuleName};
 use crate::question::is_compatible;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Link, Snapshot};
 
 /// Reads all dumps. Tables of nftables that iptables and ebtables made are taken from those programs'
 /// own dumps, which say what their extensions test.
@@ -68,6 +69,40 @@ pub(crate) fn name(step: &Step) -> RuleName {
         text: step.text.clone(),
         listing: listing.to_owned(),
     }
+}
+
+/// A finding with the rule that decides: which, where it is listed, whose it is.
+pub(crate) fn because(finding: Finding, step: &Step) -> Finding {
+    let name = name(step);
+    let rule = format!(
+        "the rule that decides: {} {}: {}",
+        step.table, step.chain, step.text
+    );
+    let mut finding = finding.because(rule, &*name.listing).owned_by(owner(step));
+    finding.rule = Some(name);
+    finding
+}
+
+/// A port of a bridge as judges are told of it, and what of the kernel's settings decides there.
+pub(crate) fn bridge_port<'a>(node: &Snapshot, link: &'a Link) -> (Port<'a>, Host<'static>) {
+    let bridge = link.master.as_deref().and_then(|name| node.link(name));
+    let flags = bridge
+        .and_then(|link| link.bridge.clone())
+        .unwrap_or_default();
+    let is_on = |name: &str| node.number(&format!("net/bridge/{name}")) == Some(1);
+    let settings = Host {
+        call_iptables: is_on("bridge-nf-call-iptables") || flags.call_iptables,
+        call_ip6tables: is_on("bridge-nf-call-ip6tables") || flags.call_ip6tables,
+        call_arptables: is_on("bridge-nf-call-arptables") || flags.call_arptables,
+        filter_vlan_tagged: is_on("bridge-nf-filter-vlan-tagged"),
+        connections: None,
+    };
+    let port = Port {
+        name: &link.name,
+        bridge: link.master.as_deref(),
+        peer: None,
+    };
+    (port, settings)
 }
 
 /// Who wrote the rule that decides, and where it is changed.

@@ -6,9 +6,9 @@ use pointsman_director::model::{ForwardingMethod, Protocol};
 use pointsman_filter::catalogue::{self, Kind, Known, Method, Need, Role, Scene, Vip};
 use pointsman_filter::judge::{Judgement, Outcome, Step, Verdict};
 use pointsman_filter::model::{End, Engine};
-use pointsman_filter::route::{Direction, Host, Port};
+use pointsman_filter::route::Direction;
 
-use super::node_rules::{name, owner};
+use super::node_rules::{because, bridge_port, owner};
 use super::site::{Attachment, Site, Target, is_link_local};
 use crate::catalogue::Code;
 use crate::finding::{Finding, Fix, Shows, Trial};
@@ -187,7 +187,7 @@ fn at_port(
     let Some(mac) = own.link.mac.filter(|_| told && !rules.tables.is_empty()) else {
         return;
     };
-    let (port, settings) = meets(own);
+    let (port, settings) = bridge_port(own.host, own.port);
     let scene = Scene::new(&known(site, target, own.guest, mac, role, method));
     let kinds = catalogue::kinds(&scene);
     let judged: Vec<(&Kind, Judgement)> = kinds
@@ -223,29 +223,6 @@ fn at_port(
     }
 }
 
-/// The port that a judge is told of, and what else decides there.
-fn meets<'a>(own: &Attachment<'a>) -> (Port<'a>, Host<'static>) {
-    let host = own.host;
-    let bridge = own.port.master.as_deref().and_then(|name| host.link(name));
-    let flags = bridge
-        .and_then(|link| link.bridge.clone())
-        .unwrap_or_default();
-    let is_on = |name: &str| host.number(&format!("net/bridge/{name}")) == Some(1);
-    let settings = Host {
-        call_iptables: is_on("bridge-nf-call-iptables") || flags.call_iptables,
-        call_ip6tables: is_on("bridge-nf-call-ip6tables") || flags.call_ip6tables,
-        call_arptables: is_on("bridge-nf-call-arptables") || flags.call_arptables,
-        filter_vlan_tagged: is_on("bridge-nf-filter-vlan-tagged"),
-        connections: None,
-    };
-    let port = Port {
-        name: &own.port.name,
-        bridge: own.port.master.as_deref(),
-        peer: None,
-    };
-    (port, settings)
-}
-
 /// Advertisements of VRRP that a port's filter drops, out or in.
 pub(super) fn adverts(
     site: &Site<'_>,
@@ -254,7 +231,7 @@ pub(super) fn adverts(
 ) -> Option<Finding> {
     let rules = site.rules(own.host);
     let mac = own.link.mac.filter(|_| !rules.tables.is_empty())?;
-    let (port, settings) = meets(own);
+    let (port, settings) = bridge_port(own.host, own.port);
     let method = ForwardingMethod::Direct;
     let scene = Scene::new(&known(site, target, own.guest, mac, Role::Vrrp, method));
     let kinds = catalogue::kinds(&scene);
@@ -355,17 +332,8 @@ fn finding(
         "{host} drops at port {port} of {}: {}",
         own.guest.node, kind.words
     );
-    let name = name(step);
-    let rule = format!("{} {}: {}", step.table, step.chain, step.text);
-    let owner = owner(step);
-    let is_libvirt = owner
-        .as_deref()
-        .is_some_and(|owner| owner.contains("nwfilter"));
-    let mut finding = Finding::new(code, host, words)
-        .at(port)
-        .because(format!("the rule that decides: {rule}"), &*name.listing)
-        .owned_by(owner);
-    finding.rule = Some(name);
+    let is_libvirt = owner(step).is_some_and(|owner| owner.contains("nwfilter"));
+    let mut finding = because(Finding::new(code, host, words).at(port), step);
     // Frames that come in at the port are those that the guest sends.
     finding.trial = Some(Trial {
         frame: kind.frame.clone(),

@@ -57,6 +57,7 @@ pub(super) struct Flag<'a> {
 }
 
 /// A node as a box.
+#[derive(Default)]
 pub(super) struct Card<'a> {
     /// None for what nobody read.
     pub(super) node: Option<&'a Node>,
@@ -432,17 +433,6 @@ fn card<'a>(node: &'a Node, report: &'a Report, common: &(String, String)) -> Ca
         lines,
         flags,
         flags_more,
-        inner: Vec::new(),
-        depth: 0,
-        children: Vec::new(),
-        x: 0.0,
-        y: 0.0,
-        width: 0.0,
-        height: 0.0,
-        extra_top: 0.0,
-        extra_bottom: 0.0,
-        has_top: false,
-        turns: 0,
-        losses: 0,
+        ..Card::default()
     }
 }

@@ -175,7 +175,6 @@ fn hang(
         cards[*child].has_top = true;
     }
     cards.push(Card {
-        node: None,
         name: if is_client {
             "clients' side"
         } else {
@@ -183,20 +182,8 @@ fn hang(
         }
         .to_owned(),
         lines,
-        flags: Vec::new(),
-        flags_more: 0,
-        inner: Vec::new(),
-        depth: 0,
         children: roots.to_vec(),
-        x: 0.0,
-        y: 0.0,
-        width: 0.0,
-        height: 0.0,
-        extra_top: 0.0,
-        extra_bottom: 0.0,
-        has_top: false,
-        turns: 0,
-        losses: 0,
+        ..Card::default()
     });
     root
 }

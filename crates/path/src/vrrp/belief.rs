@@ -94,17 +94,7 @@ fn unanswered(
         finding = finding.at(&gate.link.name);
     }
     if let Some(step) = gate.as_ref().and_then(|gate| gate.judgement.deciding()) {
-        let rule = node_rules::name(step);
-        finding = finding
-            .because(
-                format!(
-                    "the rule that decides: {} {}: {}",
-                    step.table, step.chain, step.text
-                ),
-                &*rule.listing,
-            )
-            .owned_by(node_rules::owner(step));
-        finding.rule = Some(rule);
+        finding = node_rules::because(finding, step);
     }
     let finding = seen(
         finding,

@@ -22,23 +22,7 @@ pub(super) fn at_port<'a>(
     direction: Direction,
 ) -> Option<Gate<'a>> {
     let rules = node_rules::read(node);
-    let bridge = link.master.as_deref().and_then(|name| node.link(name));
-    let flags = bridge
-        .and_then(|link| link.bridge.clone())
-        .unwrap_or_default();
-    let is_on = |name: &str| node.number(&format!("net/bridge/{name}")) == Some(1);
-    let host = Host {
-        call_iptables: is_on("bridge-nf-call-iptables") || flags.call_iptables,
-        call_ip6tables: is_on("bridge-nf-call-ip6tables") || flags.call_ip6tables,
-        call_arptables: is_on("bridge-nf-call-arptables") || flags.call_arptables,
-        filter_vlan_tagged: is_on("bridge-nf-filter-vlan-tagged"),
-        connections: None,
-    };
-    let port = Port {
-        name: &link.name,
-        bridge: link.master.as_deref(),
-        peer: None,
-    };
+    let (port, host) = node_rules::bridge_port(node, link);
     let judgement = judge(frame, port, direction, &rules, &host).ok()?;
     (judgement.verdict == Verdict::Drop && judgement.deciding().is_some()).then_some(Gate {
         node,

@@ -410,17 +410,7 @@ fn dropped(
         .at(&gate.link.name)
         .with(Confidence::Likely);
     if let Some(step) = gate.judgement.deciding() {
-        let name = node_rules::name(step);
-        finding = finding
-            .because(
-                format!(
-                    "the rule that decides: {} {}: {}",
-                    step.table, step.chain, step.text
-                ),
-                &*name.listing,
-            )
-            .owned_by(node_rules::owner(step));
-        finding.rule = Some(name);
+        finding = node_rules::because(finding, step);
     }
     let others = scene.speakers.iter();
     for speaker in others.filter(|one| one.vrid == from.vrid && one.shares_addresses(from)) {
