@@ -39,6 +39,8 @@ pub mod sctp;
 mod segment;
 #[cfg(feature = "std")]
 pub mod summary;
+#[cfg(feature = "std")]
+pub mod sync;
 pub mod tcp;
 #[cfg(feature = "std")]
 pub mod text;
