@@ -83,7 +83,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether there is such a verb.
+/// Whether there is such a verb; documents are asked by it.
+#[cfg(test)]
 fn has_verb(verb: &str) -> bool {
     USAGE.contains(&format!("\n  {verb} "))
 }

@@ -1,10 +1,10 @@
 //! Runs every test and counts.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode};
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::oracle;
 use crate::setup::{self, Purpose};
@@ -27,6 +27,18 @@ const MOST_THREADS: usize = 4;
 /// Failed tests that are run again; more are no accident.
 const MOST_AGAIN: usize = 5;
 
+/// Options of `guest-test` that leave one part each, in two lanes that run beside each other.
+const GUEST_LANES: [&[&[&str]]; 2] = [
+    &[
+        &["--seeds", "0", "--faults", "0", "--filters", "0"],
+        &["--packets", "0", "--faults", "0", "--filters", "0"],
+    ],
+    &[
+        &["--packets", "0", "--seeds", "0", "--filters", "0"],
+        &["--packets", "0", "--seeds", "0", "--faults", "0"],
+    ],
+];
+
 /// The verb `test`.
 pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
     let quick = match args {
@@ -45,16 +57,14 @@ pub(crate) fn main(args: &[String]) -> Result<ExitCode> {
     match built {
         Ok(()) => {
             cargo_tests(&mut tally)?;
-            oracle::count(&mut tally)?;
+            if quick {
+                tally.leave_out("guest-test", "--quick leaves the guest out");
+                oracle::count(&mut tally)?;
+            } else {
+                oracle_and_guests(&mut tally)?;
+            }
         }
         Err(error) => tally.fail(format!("{error:#}")),
-    }
-    if !crate::has_verb("guest-test") {
-        // Nothing to run yet.
-    } else if quick {
-        tally.leave_out("guest-test", "--quick leaves the guest out");
-    } else {
-        guest_tests(&mut tally)?;
     }
     eprint!("{}", tally.details());
     println!("{tally}");
@@ -125,20 +135,74 @@ fn with_arguments(command: &mut Command) -> &mut Command {
         .arg(format!("--test-threads={threads}"))
 }
 
-fn guest_tests(tally: &mut Tally) -> Result<()> {
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let before = tally.total();
-    let (success, command) = passed_on(tally, Command::new(own).arg("guest-test"))?;
-    if tally.total() == before {
-        if success {
-            tally.pass();
-        } else {
-            tally.fail(format!("`{command}` failed"));
+/// Runs the scenarios and meanwhile the guests: the former mostly sleep, and a guest mostly keeps one
+/// processor busy.
+fn oracle_and_guests(tally: &mut Tally) -> Result<()> {
+    say("the guests' tests begin; what they print comes after the scenarios");
+    thread::scope(|scope| {
+        let lanes = GUEST_LANES.map(|parts| {
+            scope.spawn(move || -> Result<Vec<Ended>> {
+                parts.iter().map(|part| Ended::of(part)).collect()
+            })
+        });
+        oracle::count(tally)?;
+        for lane in lanes {
+            let ended = lane.join().map_err(|_| anyhow!("a guest's thread died"))?;
+            for part in ended? {
+                part.count(tally);
+            }
         }
-    } else if !success && tally.failed() == 0 {
-        tally.fail(format!("`{command}` failed after its tests"));
+        Ok(())
+    })
+}
+
+/// A part of the guest's tests that has ended.
+struct Ended {
+    command: String,
+    output: String,
+    success: bool,
+}
+
+impl Ended {
+    /// Runs a part, with options that leave the others out.
+    fn of(options: &[&str]) -> Result<Self> {
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let mut command = Command::new(own);
+        command.arg("guest-test").args(options);
+        let (reader, writer) = std::io::pipe()?;
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let line = line_of(&command);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot run {line}"))?;
+        // It holds the pipe's ends too, and reading would never end.
+        drop(command);
+        let mut output = Vec::new();
+        BufReader::new(reader).read_to_end(&mut output)?;
+        Ok(Self {
+            command: line,
+            output: String::from_utf8_lossy(&output).into_owned(),
+            success: child.wait()?.success(),
+        })
     }
-    Ok(())
+
+    /// Shows what it printed; counts the part as a test, or the tests that it ran.
+    fn count(&self, tally: &mut Tally) {
+        say(&self.command);
+        let (total, failed) = (tally.total(), tally.failed());
+        for line in self.output.lines() {
+            if tally.line(line) {
+                println!("{line}");
+            }
+        }
+        tally.end();
+        match (self.success, tally.total() == total) {
+            (true, true) => tally.pass(),
+            (true, false) => {}
+            (false, _) if tally.failed() > failed => {}
+            (false, _) => tally.fail(format!("`{}` failed", self.command)),
+        }
+    }
 }
 
 fn counted(tally: &mut Tally, command: &mut Command) -> Result<()> {

@@ -5,6 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -79,9 +81,13 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Says on stderr what is done now.
+/// Says on stderr what is done now, and since when this program runs.
 pub(crate) fn say(text: &str) {
-    eprintln!("xtask: {text}");
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    match BEGAN.elapsed().as_secs() {
+        0 => eprintln!("xtask: {text}"),
+        seconds => eprintln!("xtask, after {seconds} s: {text}"),
+    }
 }
 
 /// A command as one would type it.
