@@ -12,11 +12,13 @@ use std::{
 
 const PACKAGE: &str = "pointsman-datapath-ebpf";
 const TARGET: &str = "bpfel-unknown-none";
-/// The programs, those that only the bench runs, and the doctor's witness.
-const OBJECTS: [(&str, &str); 3] = [
+/// The programs, those that only the bench runs, the doctor's witness, and what takes connections of
+/// another director.
+const OBJECTS: [(&str, &str); 4] = [
     ("pointsman-datapath", "director.o"),
     ("pointsman-bench", "bench.o"),
     ("pointsman-drops", "drops.o"),
+    ("pointsman-adopt", "adopt.o"),
 ];
 
 fn main() {

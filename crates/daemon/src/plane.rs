@@ -3,6 +3,7 @@
 use pointsman_datapath::{ConnectionsPosition, Datapath};
 use pointsman_director::{
     Reason,
+    adopt::Adopted,
     control::{Mirror, Records},
     record::{ConnectionRecord, FlowKey, ServerCounts, ServerStats},
 };
@@ -44,6 +45,8 @@ pub trait Plane: Send + Sync + 'static {
     fn verdicts(&self) -> Result<Vec<(Reason, u64)>, PlaneError>;
     /// The connections behind `position`, some at a time and none at the end.
     fn read_connections(&self, position: &mut Self::Position) -> Result<Vec<Flow>, PlaneError>;
+    /// Takes connections of another director into the tables; what became of each.
+    fn adopt(&self, told: &[Flow]) -> Result<Vec<Adopted>, PlaneError>;
     /// Ends connections whose time is over, with `dropping` also those that `drop_entry` may end; returns
     /// how many.
     fn sweep(&self, dropping: bool) -> Result<u32, PlaneError>;
@@ -79,6 +82,10 @@ impl Plane for Datapath {
 
     fn read_connections(&self, position: &mut Self::Position) -> Result<Vec<Flow>, PlaneError> {
         Ok(Self::read_connections(self, position)?)
+    }
+
+    fn adopt(&self, told: &[Flow]) -> Result<Vec<Adopted>, PlaneError> {
+        Ok(Self::adopt(self, told)?)
     }
 
     fn sweep(&self, dropping: bool) -> Result<u32, PlaneError> {

@@ -598,12 +598,15 @@ pub fn run_on_frame(
     })
 }
 
-/// Runs a raw tracepoint program with two arguments; returns what it returned.
+/// Runs a raw tracepoint program with arguments, twelve at most; returns what it returned.
 ///
 /// # Errors
 ///
 /// The errno of `BPF_PROG_TEST_RUN`.
-pub fn run_with_arguments(program: BorrowedFd<'_>, arguments: [u64; 2]) -> io::Result<u32> {
+pub fn run_with_arguments<const N: usize>(
+    program: BorrowedFd<'_>,
+    arguments: [u64; N],
+) -> io::Result<u32> {
     let mut run = TestRun {
         program: program.as_raw_fd() as u32,
         context_in_size: size_of_val(&arguments) as u32,

@@ -7,6 +7,7 @@ use std::{
 
 use pointsman_director::{
     Reason,
+    adopt::Adopted,
     control::{Capacity, Records},
     record::{ConnectionRecord, FlowKey, FlowKey4, ServerCounts, ServerStats, Settings},
 };
@@ -15,6 +16,7 @@ use pointsman_wire::Mac;
 
 use crate::{
     Options,
+    adopt::Adopter,
     attach::{self, Attachment, DetachReport},
     bpf,
     error::Error,
@@ -31,6 +33,7 @@ pub struct Datapath {
     pins: PathBuf,
     attachments: Vec<Attachment>,
     processors: usize,
+    adopter: Adopter,
 }
 
 impl Datapath {
@@ -55,6 +58,7 @@ impl Datapath {
             pins,
             attachments: Vec::new(),
             processors,
+            adopter: Adopter::default(),
         };
         if origin == Origin::Fresh {
             datapath.object.maps.settings.set(0, Settings::DEFAULT)?;
@@ -228,6 +232,16 @@ impl Datapath {
             return Ok(four.into_iter().map(expand).collect());
         }
         maps.conn6.read_on(&mut position.six)
+    }
+
+    /// Takes connections of another director into the tables; what became of each. When one ends follows
+    /// from its timeout.
+    ///
+    /// # Errors
+    ///
+    /// When the program can't be loaded or run.
+    pub fn adopt(&self, told: &[(FlowKey, ConnectionRecord)]) -> Result<Vec<Adopted>, Error> {
+        self.adopter.adopt(&self.pins, told)
     }
 
     /// Ends connections whose time is over, with `dropping` also those that `drop_entry` may end; returns

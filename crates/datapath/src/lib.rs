@@ -4,6 +4,7 @@
 //! Everything needs root, or CAP_BPF and CAP_NET_ADMIN. Kernel 6.1 for XDP, 6.6 for tcx; before
 //! 6.6 the clsact qdisc serves in its place.
 
+mod adopt;
 mod attach;
 pub mod bench;
 mod bpf;

@@ -25,7 +25,7 @@ use crate::{Options, error::Error, map::TypedMap};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/director.o"));
 
 /// Maps that outlive the daemon.
-const PINNED: &[&str] = &[
+pub(crate) const PINNED: &[&str] = &[
     "CONN4",
     "CONN6",
     "REPLY4",

@@ -20,6 +20,7 @@ mod rates;
 mod restore;
 mod servers;
 mod services;
+mod told;
 mod trash;
 mod words;
 
@@ -38,6 +39,7 @@ use locality::{Localities, cache_of};
 use marks::Marks;
 pub use mirror::{Mirror, MirrorError};
 pub use restore::Records;
+pub use told::{Untaken, tell};
 use trash::{Removed, Trash};
 use words::flag_bits;
 pub use words::{address_words, method_number, service_key, words_address};

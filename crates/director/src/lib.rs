@@ -11,6 +11,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![deny(unsafe_code)]
 
+pub mod adopt;
 pub mod atomic;
 pub mod begin;
 pub mod connection;

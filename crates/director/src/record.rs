@@ -167,6 +167,8 @@ pub mod connection_flag {
     pub const TEMPLATE: u32 = 1 << 11;
     /// Its template knows that it is a real client's.
     pub const ASSURED: u32 = 1 << 12;
+    /// Another director told of it (`IP_VS_CONN_F_SYNC`); programs leave this alone.
+    pub const SYNC: u32 = 1 << 13;
 }
 
 /// What the virtual port in the key of a connection's template is.

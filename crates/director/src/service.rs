@@ -9,9 +9,9 @@ use crate::{
 /// Port of FTP's control connection, host order.
 pub const FTP_PORT: u16 = 21;
 /// Port of FTP's data connection, host order.
-const FTP_DATA_PORT: u16 = 20;
+pub const FTP_DATA_PORT: u16 = 20;
 /// First port that is not reserved, host order.
-const FIRST_FREE_PORT: u16 = 1024;
+pub const FIRST_FREE_PORT: u16 = 1024;
 
 /// By what a virtual service was found.
 #[derive(Clone, Copy, PartialEq, Eq)]
