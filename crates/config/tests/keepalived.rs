@@ -176,10 +176,12 @@ fn faults_are_told_with_their_places() {
 fn conditions_choose_lines() {
     assert_eq!(
         says(
-            "@west priority 150\n@east priority 100\n@^west a\n@^east @west b\nunicast_peer {\n @^east 10.0.0.1\n @^west 10.0.0.2\n}\n"
+            "@west priority 150\n@east priority 100\n@^west a\n@^east b\nunicast_peer {\n @^east 10.0.0.1\n @^west 10.0.0.2\n}\n"
         ),
         "priority 150; b; unicast_peer (10.0.0.1)"
     );
+    // One for a line.
+    assert_eq!(says("@west @east b\n"), "@east b");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 #[path = "peer/chance.rs"]
 mod chance;
+#[path = "peer/disguise.rs"]
+mod disguise;
 #[path = "peer/keepalived.rs"]
 mod keepalived;
 #[path = "peer/lines.rs"]
@@ -16,7 +18,9 @@ use keepalived::Keepalived;
 use lines::{Said, said_by_keepalived, said_here};
 use pointsman_config::keepalived::keywords::{self, Arguments, Block};
 use pointsman_config::keepalived::model::Check;
-use pointsman_config::keepalived::{Alone, Configuration, Diagnostic, Severity, configure};
+use pointsman_config::keepalived::{
+    Alone, Configuration, Diagnostic, Environment, Severity, configure,
+};
 
 /// The beginning of a real server.
 macro_rules! server {
@@ -71,22 +75,30 @@ fn compare(peer: &Keepalived, file: &Path, text: &str) -> Said {
             theirs.clone_from(ours);
         }
     }
+    assert!(
+        ours == theirs,
+        "{}: {}",
+        file.display(),
+        told_apart(&ours, &theirs, text)
+    );
+    ours
+}
+
+/// Where two begin to say different things of a text.
+fn told_apart(ours: &Said, theirs: &Said, text: &str) -> String {
     let differing = ours
         .iter()
-        .zip(&theirs)
+        .zip(theirs)
         .position(|(ours, theirs)| ours != theirs);
     let from = differing
         .unwrap_or(ours.len().min(theirs.len()))
         .saturating_sub(6);
-    assert!(
-        ours == theirs,
-        "{}:\n{text}\n{} facts; here: {:#?}\nkeepalived: {:#?}",
-        file.display(),
+    format!(
+        "\n{text}\n{} facts; here: {:#?}\nkeepalived: {:#?}",
         ours.len(),
         &ours[from..(from + 12).min(ours.len())],
         &theirs[from..(from + 12).min(theirs.len())]
-    );
-    ours
+    )
 }
 
 #[test]
@@ -386,4 +398,92 @@ fn both_derive_the_same_from_configurations_made_by_chance() {
         facts += compare(&peer, &file, &text).len();
     }
     assert!(facts > 1000, "only {facts} facts were compared");
+}
+
+#[test]
+fn both_read_the_same_said_in_other_ways() {
+    let Some(peer) = Keepalived::new("ways") else {
+        return;
+    };
+    let mut facts = 0;
+    for seed in seeds(200..206) {
+        let plain = chance::configuration(seed);
+        let disguised = disguise::disguise(&plain, seed);
+        for (name, text) in &disguised.files {
+            peer.part(name, text);
+        }
+        let file = peer.file(&disguised.text);
+        let read = |text: &str, name: &str| {
+            let (configuration, _, diagnostics) = configure(name, text, "west", &mut Parts);
+            // Lines of a parameter are all in one place, where the same is said once.
+            let wrong = diagnostics
+                .into_iter()
+                .filter(|d| d.severity == Severity::Error);
+            let wrong: BTreeSet<String> = wrong.map(|d| d.text).collect();
+            (configuration, wrong)
+        };
+        let (configuration, wrong) = read(&disguised.text, &file.display().to_string());
+        assert_eq!(
+            wrong,
+            read(&plain, "k").1,
+            "{seed}:\n{plain}\n{}",
+            disguised.text
+        );
+        let ours = said_here(&configuration);
+        assert_eq!(
+            ours,
+            said_here(&read(&plain, "k").0),
+            "{seed}:\n{}",
+            disguised.text
+        );
+        let verdict = peer.test(&file);
+        let refused = !matches!(verdict.code, Some(0 | 6));
+        assert_eq!(
+            refused,
+            !wrong.is_empty(),
+            "{seed}: {}\n{}",
+            verdict.text,
+            disguised.text
+        );
+        let services = !configuration.services.is_empty();
+        let routers = !configuration.instances.is_empty();
+        let theirs = said_by_keepalived(&peer.dump(&file, services, routers));
+        assert!(
+            ours == theirs,
+            "{seed}: {}",
+            told_apart(&ours, &theirs, &disguised.text)
+        );
+        facts += ours.len();
+    }
+    assert!(facts > 300, "only {facts} facts were compared");
+}
+
+/// These, or the one of `POINTSMAN_SEED`.
+fn seeds(usual: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    match std::env::var("POINTSMAN_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
+        Some(seed) => seed..seed + 1,
+        None => usual,
+    }
+}
+
+/// Files beside the one that includes them.
+struct Parts;
+
+impl Environment for Parts {
+    fn include(&mut self, pattern: &str, from: &str) -> Result<Vec<(String, String)>, String> {
+        let path = Path::new(from).with_file_name(pattern);
+        let text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
+        Ok(vec![(path.display().to_string(), text)])
+    }
+
+    fn variable(&mut self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn random(&mut self, least: u64, _: u64) -> u64 {
+        least
+    }
 }

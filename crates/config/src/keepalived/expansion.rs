@@ -269,7 +269,8 @@ impl Reader<'_> {
             self.dropped = true;
             return self.error(place_of(&line, place), text);
         }
-        while let Some('@') = line.first().map(|(c, _)| *c) {
+        // One condition, as there.
+        if let Some('@') = line.first().map(|(c, _)| *c) {
             let end = line.iter().position(|(c, _)| c.is_whitespace());
             let (condition, rest) = line.split_at(end.unwrap_or(line.len()));
             let condition: String = condition[1..].iter().map(|(c, _)| *c).collect();
@@ -443,10 +444,10 @@ fn include(line: &[(char, u32)]) -> Option<(String, String, u32)> {
     })
 }
 
-/// True for a line that defines a parameter, perhaps under conditions.
+/// True for a line that defines a parameter, perhaps under a condition.
 fn defines(line: &[(char, u32)]) -> bool {
     let mut line = trimmed(line);
-    while let [('@', _), ..] = line {
+    if let [('@', _), ..] = line {
         let end = line.iter().position(|(c, _)| c.is_whitespace());
         line = trimmed(&line[end.unwrap_or(line.len())..]);
     }

@@ -91,6 +91,11 @@ impl Keepalived {
         path
     }
 
+    /// Writes a file that the configuration includes.
+    pub fn part(&self, name: &str, text: &str) {
+        fs::write(self.folder.path().join(name), text).expect("write");
+    }
+
     /// What `keepalived -t` says of a file.
     pub fn test(&self, file: &Path) -> Verdict {
         let output = self
