@@ -15,10 +15,13 @@ mod address;
 #[cfg(feature = "std")]
 pub mod advert;
 pub mod arp;
+pub mod bfd;
 #[cfg(feature = "std")]
 pub mod build;
 mod bytes;
 pub mod checksum;
+#[cfg(feature = "std")]
+pub mod control;
 pub mod ethernet;
 pub mod gre;
 pub mod gue;
@@ -54,9 +57,12 @@ pub use address::{ipv6_address, ipv6_words};
 #[cfg(feature = "std")]
 pub use advert::Advert;
 pub use arp::Arp;
+pub use bfd::Bfd;
 #[cfg(feature = "std")]
 pub use build::Frame;
 pub use bytes::{Be16, Be32, Mac, Wire};
+#[cfg(feature = "std")]
+pub use control::Control;
 pub use ethernet::{Ethernet, VlanTag};
 pub use gre::{Gre, GreChecksum};
 pub use gue::Gue;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use pointsman_wire::build::{SOURCE_MAC, arp_request};
-use pointsman_wire::{Frame, Line, tcp};
+use pointsman_wire::control::{BfdState, Diagnostic};
+use pointsman_wire::{Control, Frame, Line, bfd, tcp};
 
 /// A capture file of Ethernet frames, all at time zero.
 fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
@@ -32,13 +33,13 @@ impl Drop for Scratch {
     }
 }
 
-/// What tcpdump prints for each frame; none without tcpdump.
-fn tcpdump(frames: &[Vec<u8>]) -> Option<Vec<String>> {
+/// What tcpdump prints for each frame; none without tcpdump. `tag` tells tests apart.
+fn tcpdump(tag: &str, frames: &[Vec<u8>]) -> Option<Vec<String>> {
     if Command::new("tcpdump").arg("--version").output().is_err() {
         eprintln!("skipped: tcpdump is not installed");
         return None;
     }
-    let name = format!("pointsman-wire-{}.pcap", std::process::id());
+    let name = format!("pointsman-wire-{}-{tag}.pcap", std::process::id());
     let file = Scratch(std::env::temp_dir().join(name));
     std::fs::write(&file.0, pcap(frames)).expect("the temporary directory is writable");
     let output = Command::new("tcpdump")
@@ -186,7 +187,7 @@ fn samples() -> Vec<(Vec<u8>, Vec<&'static str>)> {
 fn tcpdump_reads_the_same() {
     let samples = samples();
     let frames: Vec<Vec<u8>> = samples.iter().map(|(frame, _)| frame.clone()).collect();
-    let Some(lines) = tcpdump(&frames) else {
+    let Some(lines) = tcpdump("lines", &frames) else {
         return;
     };
     assert_eq!(lines.len(), frames.len(), "{lines:#?}");
@@ -199,5 +200,41 @@ fn tcpdump_reads_the_same() {
         for complaint in ["incorrect", "bad", "wrong"] {
             assert!(!theirs.contains(complaint), "tcpdump complains: {theirs}");
         }
+    }
+}
+
+#[test]
+fn tcpdump_reads_the_same_of_bfd() {
+    let control = |number: u8| Control {
+        state: BfdState::ALL[usize::from(number % 4)],
+        diagnostic: Diagnostic::new(number % 9),
+        poll: number % 3 == 1,
+        is_final: number % 3 == 2,
+        independent: number.is_multiple_of(2),
+        demand: number.is_multiple_of(5),
+        multiplier: number + 1,
+        my_discriminator: 0x1234_5600 | u32::from(number),
+        your_discriminator: 0xfedc_ba98,
+        desired_min_tx: 10_000 * u32::from(number),
+        required_min_rx: 3_000,
+        required_min_echo_rx: 2_000,
+    };
+    let controls: Vec<Control> = (0..30).map(control).collect();
+    let frame = |control: &Control| {
+        let udp = Frame::ipv4([10, 0, 0, 1], [10, 0, 0, 2]).udp(50_000, bfd::PORT);
+        udp.payload(&control.bytes()).build()
+    };
+    let frames: Vec<Vec<u8>> = controls.iter().map(frame).collect();
+    let Some(lines) = tcpdump("bfd", &frames) else {
+        return;
+    };
+    for (theirs, control) in lines.iter().zip(&controls) {
+        let words = |text: &str| {
+            let words = text.split_whitespace();
+            words.collect::<Vec<_>>().join(" ").replace(',', "")
+        };
+        let (theirs, ours) = (words(theirs), words(&control.to_string()));
+        let ours = ours.trim_start_matches("BFDv1 ");
+        assert!(theirs.ends_with(ours), "`{ours}`; tcpdump: {theirs}");
     }
 }
