@@ -9,5 +9,6 @@
 //! the whole machine, adverts that wait in a socket tell more than a timer that has run out.
 #![forbid(unsafe_code)]
 
+pub mod bfd;
 pub mod health;
 pub mod vrrp;
