@@ -220,7 +220,7 @@ impl Session {
         if packet.poll {
             self.send(true);
         }
-        if changed && !(packet.poll && !self.poll) && self.speaks() {
+        if changed && (self.poll || !packet.poll) && self.speaks() {
             // What is new is said at once (section 6.8.7).
             self.send(false);
             self.sends_at = Some(now + self.jittered(chance));
