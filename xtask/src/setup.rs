@@ -69,6 +69,13 @@ const TOOLS: &[Tool] = &[
         Purpose::Test,
         "shares segments with our virtual routers",
     ),
+    // Process 1 of namespaces, never of the host.
+    tool(
+        "systemctl",
+        "systemd",
+        Purpose::Test,
+        "runs our unit as a real service manager does",
+    ),
     tool(
         "openssl",
         "openssl",

@@ -11,6 +11,7 @@
 //! POST /v1/settings      {"name": value, ...}: sets all or none
 //! GET  /v1/verdicts      packets by what became of them and why
 //! GET  /v1/status        version, interfaces, sizes, uptime
+//! POST /v1/reload        reads the configuration again, as at SIGHUP
 //! GET  /metrics          all counters, for Prometheus
 //! ```
 //!
@@ -19,6 +20,7 @@
 mod error;
 mod lines;
 mod metrics;
+mod reload;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +48,7 @@ use tokio::task::spawn_blocking;
 
 pub use error::{ApiError, ErrorBody};
 pub use metrics::metrics_router;
+pub use reload::{Ask, Reloaded, reload_router};
 
 use crate::{
     answers::AnswerCounts,

@@ -28,7 +28,7 @@ use crate::vrrp::hooks::HooksConfig;
 use crate::vrrp::process::ProcessTracker;
 use crate::vrrp::track::{FileTracker, ScriptTracker};
 
-pub use memory::release;
+pub use memory::{note_sudden_end, release};
 pub use reload::Reloaded;
 pub use resumption::Resumption;
 pub use services::{Placed, PlannedService, ServiceScripts};

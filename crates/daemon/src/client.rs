@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Applied, ErrorBody},
+    api::{Applied, ErrorBody, Reloaded},
     balancer::Refusal,
     settings::{Given, SettingView},
     status::{Status, VerdictCount},
@@ -110,6 +110,12 @@ impl Client {
             source,
         })?;
         self.exchange(Method::POST, path, body.into())
+    }
+
+    /// Has the configuration read again; says what changed.
+    pub fn reload(&mut self) -> Result<String, ClientError> {
+        let reloaded: Reloaded = self.exchange(Method::POST, "/v1/reload", Bytes::new())?;
+        Ok(reloaded.status)
     }
 
     /// Verdicts by reason.

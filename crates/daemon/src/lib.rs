@@ -29,4 +29,4 @@ pub mod status;
 pub mod vrrp;
 
 pub use config::Config;
-pub use run::{Detached, detach, run};
+pub use run::{Detached, detach, give_back_addresses, note_sudden_end, run};

@@ -30,7 +30,7 @@ use tokio::{
     net::UnixListener,
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::{JoinSet, block_in_place},
 };
 
@@ -155,7 +155,9 @@ impl Opened {
     ) -> Result<()> {
         let pin_dir = &config.datapath.pin_dir;
         let fresh = self.origin == Origin::Fresh;
-        let started = self.start(config, listeners, Arc::clone(&resumed.board));
+        let (ask, asks) = mpsc::channel(1);
+        let reload = api::reload_router(ask);
+        let started = self.start(config, listeners, (Arc::clone(&resumed.board), reload));
         let (tasks, keeper) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -181,7 +183,8 @@ impl Opened {
         tasks.say_ready();
         pulse::ready(tasks.ready.trim_start_matches("ready: "));
         let pulse = Pulse::new(Arc::clone(&tasks.shell));
-        let (signal, mut work) = availability::obey(config, work, hangup, pulse, stop).await;
+        let (signal, mut work) =
+            availability::obey(config, work, (hangup, asks), pulse, stop).await;
         pulse::stopping();
         match &mut work {
             Some(work) if config.keep => work.rest().await,
@@ -192,7 +195,7 @@ impl Opened {
         if config.keep {
             // Last, for others wait for advertisements from here on.
             if let Some(work) = work {
-                work.leave();
+                work.leave().await;
             }
             tracing::info!(signal, "stopped; forwarding goes on");
             return Ok(());
@@ -209,7 +212,7 @@ impl Opened {
         self,
         config: &Config,
         (listener, metrics): Listeners,
-        routers: Board,
+        (routers, reload): (Board, axum::Router),
     ) -> Result<(Tasks, tokio::task::JoinHandle<Keeper>)> {
         let events = self.datapath.event_descriptor();
         let attachments = self.datapath.attachments().to_vec();
@@ -246,7 +249,7 @@ impl Opened {
         let listener = UnixListener::from_std(listener).context("listening")?;
         let unresolved = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(());
-        let router = api::router(Arc::clone(&shell));
+        let router = api::router(Arc::clone(&shell)).merge(reload);
         let mut tasks = JoinSet::new();
         let until = stopped.clone();
         tasks.spawn(async move {
@@ -410,15 +413,35 @@ pub struct Detached {
     pub addresses: usize,
 }
 
+/// Gives back virtual addresses that a daemon left, which others take over; forwarding goes on. Says how many.
+pub fn give_back_addresses(socket: &Path) -> Result<usize> {
+    let _lock = lock_socket(socket)?;
+    Ok(crate::availability::release(&routers_file(socket)))
+}
+
+/// Takes note that a daemon was killed or crashed this very moment: the next one goes on where it was, if it
+/// begins before others take it for down.
+pub fn note_sudden_end(socket: &Path) -> Result<()> {
+    let _lock = lock_socket(socket)?;
+    crate::availability::note_sudden_end(&routers_file(socket));
+    Ok(())
+}
+
+/// Makes sure that no daemon listens.
+fn lock_socket(socket: &Path) -> Result<Option<socket::Lock>> {
+    let file = socket::lock_file(socket);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let lock = socket::lock(&file)?;
+    let lock =
+        lock.with_context(|| format!("a daemon runs on {}; stop it first", socket.display()))?;
+    Ok(Some(lock))
+}
+
 /// Removes what a daemon left that was killed or stopped with [`Config::keep`].
 pub fn detach(pin_dir: &Path, socket: &Path) -> Result<Detached> {
-    let _socket_lock = match socket::lock_file(socket).exists() {
-        true => Some(
-            socket::lock(&socket::lock_file(socket))?
-                .with_context(|| format!("a daemon runs on {}; stop it first", socket.display()))?,
-        ),
-        false => None,
-    };
+    let _socket_lock = lock_socket(socket)?;
     let _pins_lock = match pin_dir.exists() {
         true => Some(lock_pins(pin_dir)?),
         false => None,

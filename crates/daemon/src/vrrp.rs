@@ -14,6 +14,7 @@ mod surroundings;
 pub mod track;
 mod vmac;
 mod watch;
+mod will;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -226,6 +227,8 @@ enum Command {
     Configure(Box<VrrpConfig>, UnboundedSender<Notice>, Sender<Result<()>>),
     /// To say what everything is.
     States(oneshot::Sender<Vec<Notice>>),
+    /// Whom to tell what would be left, each time that it is something else.
+    Remember(UnboundedSender<Left>),
     /// To end and leave everything as it is; what is left is wanted.
     Leave(Sender<Left>),
     /// To give everything back and end.
@@ -266,6 +269,11 @@ impl Remote {
         let (answer, answered) = oneshot::channel();
         self.send(Command::States(answer));
         answered
+    }
+
+    /// Has `heir` told what is left if the daemon dies now, now and each time that it changes.
+    pub fn bequeath(&self, heir: UnboundedSender<Left>) {
+        self.send(Command::Remember(heir));
     }
 
     fn send(&self, command: Command) {

@@ -46,6 +46,18 @@ pub(crate) enum Verb {
         /// Only if this systemd unit was stopped for good: neither restarts nor failed (for ExecStopPost)
         #[arg(long, value_name = "UNIT")]
         unless_restarting: Option<String>,
+        /// Only give back what other routers take over, virtual addresses; forwarding goes on
+        #[arg(long)]
+        routers: bool,
+        /// Options of the `run` to clean up after: of these, --pin-dir and --socket say where it was
+        #[arg(last = true, value_name = "OPTIONS OF RUN")]
+        of_run: Vec<OsString>,
+    },
+    /// Have the daemon read its configuration again, as SIGHUP does, and say what became of it
+    Reload {
+        /// Options of the `run` that is meant: of these, --socket says where it is
+        #[arg(last = true, value_name = "OPTIONS OF RUN")]
+        of_run: Vec<OsString>,
     },
     /// Build laboratories of network namespaces, and show connections in them hop by hop
     #[command(disable_help_flag = true)]
@@ -200,6 +212,16 @@ impl Cli {
     /// Reads the command line; wrong usage and `--help` end the program.
     pub(crate) fn read(arguments: Vec<OsString>) -> Self {
         Self::try_read(arguments).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Where a daemon is that runs with these options: its pins, and its socket if that is told.
+    pub(crate) fn place(of_run: &[OsString]) -> Result<(PathBuf, Option<PathBuf>), clap::Error> {
+        let begin = ["pointsman", "run"].map(OsString::from);
+        let cli = Self::try_read(begin.iter().chain(of_run))?;
+        match cli.verb {
+            Verb::Run(options) => Ok((options.pin_dir, cli.socket)),
+            _ => Ok((Options::default().pin_dir, cli.socket)),
+        }
     }
 
     fn try_read<T: Into<OsString> + Clone>(

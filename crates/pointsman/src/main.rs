@@ -65,7 +65,13 @@ fn obey(cli: Cli) -> Result<ExitCode> {
         Verb::Detach {
             pin_dir,
             unless_restarting,
-        } => serve::detach(&pin_dir, &socket, unless_restarting.as_deref())?,
+            routers,
+            of_run,
+        } => {
+            let place = (pin_dir, socket);
+            serve::detach(place, &of_run, unless_restarting.as_deref(), routers)?;
+        }
+        Verb::Reload { of_run } => serve::reload(socket, &of_run)?,
         Verb::Lab { arguments } => {
             // A lab whose reader goes is taken down before the end.
             on_broken_pipe(libc::SIG_IGN);

@@ -1,6 +1,7 @@
-//! `pointsman run` and `pointsman detach`.
+//! `pointsman run`, `pointsman reload` and `pointsman detach`.
 
 use std::{
+    ffi::OsString,
     io::IsTerminal,
     path::{Path, PathBuf},
     process::Command,
@@ -15,7 +16,11 @@ use pointsman_datapath::Options;
 use pointsman_director::control::Capacity;
 use tracing_subscriber::EnvFilter;
 
-use crate::{cli::RunOptions, config};
+use crate::{
+    cli::{Cli, RunOptions},
+    config,
+    report::connect,
+};
 
 /// The environment variable that chooses what is logged.
 const LOG_VARIABLE: &str = "POINTSMAN_LOG";
@@ -53,11 +58,31 @@ pub(crate) fn run(options: RunOptions, socket: PathBuf) -> Result<()> {
     pointsman_daemon::run(&config)
 }
 
-pub(crate) fn detach(pin_dir: &Path, socket: &Path, unit: Option<&str>) -> Result<()> {
+pub(crate) fn reload(socket: PathBuf, of_run: &[OsString]) -> Result<()> {
+    let (_, socket) = place((PathBuf::new(), socket), of_run);
+    println!("{}", connect(&socket)?.reload()?);
+    Ok(())
+}
+
+pub(crate) fn detach(
+    told: (PathBuf, PathBuf),
+    of_run: &[OsString],
+    unit: Option<&str>,
+    routers: bool,
+) -> Result<()> {
     need_root("detach")?;
     start_log();
+    let (pin_dir, socket) = &place(told, of_run);
+    // It was master until now; one that hung before was silent for longer.
+    if unit.is_some() && matches!(result().as_str(), "signal" | "core-dump" | "oom-kill") {
+        pointsman_daemon::note_sudden_end(socket)?;
+    }
     if let Some(why) = unit.and_then(restarts) {
         println!("everything stays as it is: {why}");
+        return Ok(());
+    }
+    if routers {
+        say_given_back(pointsman_daemon::give_back_addresses(socket)?);
         return Ok(());
     }
     let detached = pointsman_daemon::detach(pin_dir, socket)?;
@@ -72,21 +97,39 @@ pub(crate) fn detach(pin_dir: &Path, socket: &Path, unit: Option<&str>) -> Resul
         count(report.maps, "map"),
         count(detached.neighbours, "neighbour"),
     );
-    if detached.addresses != 0 {
-        let plural = if detached.addresses == 1 { "" } else { "es" };
-        println!("gave back {} virtual address{plural}", detached.addresses);
-    }
+    say_given_back(detached.addresses);
     Ok(())
+}
+
+/// Pins and socket of a daemon, as told, or as the options of its `run` tell. A unit's last command must not
+/// fail because somebody has made a mistake in those meanwhile.
+fn place(told: (PathBuf, PathBuf), of_run: &[OsString]) -> (PathBuf, PathBuf) {
+    if of_run.is_empty() {
+        return told;
+    }
+    match Cli::place(of_run) {
+        Ok((pin_dir, socket)) => (pin_dir, socket.unwrap_or(told.1)),
+        Err(error) => {
+            eprintln!(
+                "pointsman: options of run are not understood, the usual places count: {error}"
+            );
+            told
+        }
+    }
+}
+
+fn say_given_back(addresses: usize) {
+    if addresses != 0 {
+        let plural = if addresses == 1 { "" } else { "es" };
+        println!("gave back {addresses} virtual address{plural}");
+    }
 }
 
 /// Why a unit that has ended begins again, or may; none if it was stopped for good.
 ///
 /// systemd tells a unit's last command how the service ended, but not what comes next: that is asked for.
+/// Whoever stops a unit means it, also if it has to be killed or crashes just then.
 fn restarts(unit: &str) -> Option<String> {
-    let result = std::env::var("SERVICE_RESULT").unwrap_or_default();
-    if result != "success" {
-        return Some(format!("{unit} failed ({result}), and may begin again"));
-    }
     let mut systemctl = Command::new("systemctl");
     systemctl.args(["list-jobs", "--no-legend", "--no-pager", "--plain"]);
     let jobs = match systemctl.output() {
@@ -96,10 +139,20 @@ fn restarts(unit: &str) -> Option<String> {
     };
     let jobs = String::from_utf8_lossy(&jobs);
     let mut jobs = jobs.lines().map(|line| line.split_whitespace().skip(1));
-    let begins = jobs.any(|mut words| {
-        words.next() == Some(unit) && words.next().is_some_and(|job| job != "stop")
-    });
-    begins.then(|| format!("{unit} begins again"))
+    let job =
+        jobs.find_map(|mut words| words.next().filter(|name| *name == unit).and(words.next()));
+    let result = result();
+    match job {
+        Some("stop") => None,
+        Some(_) => Some(format!("{unit} begins again")),
+        None if result == "success" => None,
+        None => Some(format!("{unit} failed ({result}), and may begin again")),
+    }
+}
+
+/// How systemd says that the service ended.
+fn result() -> String {
+    std::env::var("SERVICE_RESULT").unwrap_or_default()
 }
 
 fn need_root(verb: &str) -> Result<()> {

@@ -5,16 +5,13 @@
 mod host;
 #[path = "support/manager.rs"]
 mod manager;
-#[path = "steady/observer.rs"]
-#[allow(dead_code)]
-mod observer;
 
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use nix::sys::ptrace;
@@ -24,9 +21,7 @@ use nix::unistd::Pid;
 
 use host::{Host, can_run, eventually};
 use manager::Manager;
-use observer::Observer;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
 const VIP: &str = "10.9.0.100";
 
 /// An owner of the address, master at once; `more` stands in its block.
@@ -503,106 +498,4 @@ fn a_part_that_hangs_ends_the_signs_of_life() {
     host.signal(Signal::SIGTERM);
     host.manager.wait_for("STOPPING=1");
     host.end(Signal::SIGTERM);
-}
-
-#[test]
-fn a_unit_that_stops_gives_everything_back_and_one_that_restarts_does_not() {
-    let Some(mut host) = Managed::new() else {
-        return;
-    };
-    host.start(&owner(""), &["--servers", "64", "--keep"], None);
-    eventually(|| host.routers(), |said| said.contains("VI_1 MASTER"));
-    let observer = Observer::start(&host.host.server, [10, 9, 0, 100]);
-    host.end(Signal::SIGTERM);
-    // A systemctl that says what jobs there are.
-    let tool = host.file("systemctl");
-    fs::write(&tool, "#!/bin/sh\ncat \"${0%/*}/jobs\"\n").expect("write");
-    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("chmod");
-    let path = format!(
-        "{}:{}",
-        host.folder.path().display(),
-        std::env::var("PATH").expect("a path")
-    );
-    let detach = |result: &str, jobs: &str| {
-        fs::write(host.file("jobs"), jobs).expect("write");
-        let mut command = host.host.program();
-        let pins = &host.host.pin_dir;
-        command.arg("detach").arg("--pin-dir").arg(pins);
-        command.args(["--unless-restarting", "pointsman.service"]);
-        let output = command
-            .env("PATH", &path)
-            .env("SERVICE_RESULT", result)
-            .output()
-            .expect("run");
-        assert!(output.status.success());
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    let other = "6 other.service start running\n";
-    for (result, jobs, says) in [
-        ("signal", other, "pointsman.service failed (signal)"),
-        ("watchdog", "", "pointsman.service failed (watchdog)"),
-        (
-            "success",
-            "7 pointsman.service restart running\n",
-            "begins again",
-        ),
-        (
-            "success",
-            "7 pointsman.service start waiting\n",
-            "begins again",
-        ),
-    ] {
-        let said = detach(result, jobs);
-        assert!(said.contains(says), "{said}");
-        assert!(host.host.state().contains(VIP) && host.host.pin_dir.exists());
-    }
-    assert!(
-        observer
-            .heard()
-            .adverts
-            .iter()
-            .all(|(_, _, priority)| *priority == 255)
-    );
-    let said = detach(
-        "success",
-        &format!("{other}8 pointsman.service stop running\n"),
-    );
-    assert!(said.contains("gave back 1 virtual address\n"), "{said}");
-    assert!(!host.host.state().contains(VIP) && !host.host.pin_dir.exists());
-    // Others need not wait for its silence.
-    eventually(
-        || observer.heard().adverts,
-        |adverts| {
-            adverts
-                .last()
-                .is_some_and(|(_, _, priority)| *priority == 0)
-        },
-    );
-}
-
-#[test]
-fn the_unit_is_right() {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/pointsman.service");
-    let text = fs::read_to_string(unit).expect("the unit");
-    for line in [
-        "Type=notify",
-        "WatchdogSec=30",
-        "ExecReload=/bin/kill -HUP $MAINPID",
-    ] {
-        assert!(text.lines().any(|said| said == line), "{line}");
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let copy = folder.path().join("pointsman.service");
-    fs::write(&copy, text.replace("/usr/bin/pointsman", PROGRAM)).expect("write");
-    let verified = Command::new("systemd-analyze")
-        .arg("verify")
-        .arg(&copy)
-        .output();
-    let Ok(verified) = verified else {
-        println!("skipped: there is no systemd-analyze");
-        return;
-    };
-    let said = String::from_utf8_lossy(&verified.stderr);
-    assert!(verified.status.success(), "{said}");
-    assert!(!said.contains("pointsman.service"), "{said}");
 }

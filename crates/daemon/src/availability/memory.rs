@@ -33,15 +33,21 @@ impl Memory {
     /// Writes it to a file.
     pub(super) fn write(&self, file: &Path) {
         let text = serde_json::to_string(self).unwrap_or_default();
-        if let Err(error) = fs::write(file, text) {
+        let new = file.with_extension("vrrp-new");
+        if let Err(error) = fs::write(&new, text).and_then(|()| fs::rename(&new, file)) {
             tracing::warn!(%error, "can't remember virtual routers; they will be elected anew");
         }
     }
 
     /// Reads the file and removes it: it is about one moment.
     pub(super) fn take(file: &Path) -> Option<Self> {
-        let text = fs::read_to_string(file).ok()?;
+        let memory = Self::read(file);
         let _ = fs::remove_file(file);
+        memory
+    }
+
+    fn read(file: &Path) -> Option<Self> {
+        let text = fs::read_to_string(file).ok()?;
         let memory: Self = serde_json::from_str(&text).ok()?;
         // Of another life of the machine.
         (memory.at <= uptime()).then_some(memory)
@@ -50,6 +56,13 @@ impl Memory {
     /// Seconds since then.
     pub(super) fn age(&self) -> f64 {
         uptime() - self.at
+    }
+}
+
+/// Says in the file `left` that what it tells was so until now: a daemon has just died without a word.
+pub fn note_sudden_end(left: &Path) {
+    if let Some(memory) = Memory::read(left) {
+        Memory::new(memory.left, memory.services).write(left);
     }
 }
 

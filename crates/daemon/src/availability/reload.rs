@@ -114,13 +114,14 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             None => {
                 let none = Default::default();
                 let vrrp = Vrrp::start(&plan.vrrp, &none, notices, self.board())?;
-                self.vrrp = Some(vrrp);
+                self.adopt_routers(vrrp);
             }
         }
         if plan.vrrp.instances.is_empty()
             && let Some(vrrp) = self.vrrp.take()
         {
             block_in_place(|| vrrp.stop());
+            self.forget_routers().await;
         }
         // What was said before is told by the old ones first, which end then.
         if let Some(before) = self.hooks.take() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pointsman_config::keepalived::model::ServiceKey;
 use pointsman_director::model::{Change, ServiceId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc::unbounded_channel, watch};
 use tokio::task::{JoinHandle, block_in_place};
 
 use super::hand::{ServiceHand, SharedFifos};
@@ -43,6 +43,8 @@ pub struct Availability<P> {
     known: BTreeMap<String, Known>,
     /// Where virtual routers are remembered while nobody runs them.
     left: PathBuf,
+    /// Remembers them there in case that the daemon dies; ends with them.
+    remembering: Option<JoinHandle<()>>,
 }
 
 /// One virtual service that is minded.
@@ -72,6 +74,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             presence: None,
             known: BTreeMap::new(),
             left,
+            remembering: None,
             plan,
         };
         this.fifos = Fifos::open(this.plan.fifos(), &Fifos::default()).context("opening FIFOs")?;
@@ -98,9 +101,36 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             let hooks = Hooks::new(this.plan.hooks.clone(), &this.fifos);
             this.hooks = Some(tokio::spawn(hooks.keep(heard)));
             this.trackers.follow(&this.plan, Some(&vrrp.remote()));
-            this.vrrp = Some(vrrp);
+            this.adopt_routers(vrrp);
         }
         Ok(this)
+    }
+
+    /// Has virtual routers as ours, and remembers what they would leave.
+    pub(super) fn adopt_routers(&mut self, vrrp: Vrrp) {
+        let (heir, mut wills) = unbounded_channel();
+        vrrp.remote().bequeath(heir);
+        let left = self.left.clone();
+        self.remembering = Some(tokio::spawn(async move {
+            while let Some(will) = wills.recv().await {
+                // What checks have found is not known here: they begin anew.
+                block_in_place(|| Memory::new(will, BTreeMap::new()).write(&left));
+            }
+        }));
+        self.vrrp = Some(vrrp);
+    }
+
+    /// Forgets virtual routers that have stopped.
+    pub(super) async fn forget_routers(&mut self) {
+        self.have_remembered().await;
+        let _ = std::fs::remove_file(&self.left);
+    }
+
+    /// Completes when nothing is written any more about virtual routers that have ended.
+    async fn have_remembered(&mut self) {
+        if let Some(remembering) = self.remembering.take() {
+            let _ = remembering.await;
+        }
     }
 
     /// How others talk to the virtual routers, if there are any.
@@ -145,11 +175,12 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
     }
 
     /// Ends and leaves everything as it is.
-    pub fn leave(mut self) {
+    pub async fn leave(mut self) {
         let left = match self.vrrp.take() {
             Some(vrrp) => block_in_place(|| vrrp.leave()),
             None => Left::default(),
         };
+        self.have_remembered().await;
         Memory::new(left, self.known).write(&self.left);
     }
 
@@ -159,6 +190,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         if let Some(vrrp) = self.vrrp.take() {
             block_in_place(|| vrrp.stop());
         }
+        self.forget_routers().await;
         if let Some(hooks) = self.hooks.take() {
             // It ends when everything is told.
             let _ = hooks.await;

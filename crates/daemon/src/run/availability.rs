@@ -6,10 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use pointsman_datapath::Datapath;
 use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
 use super::pulse::{self, Pulse};
-use crate::api::Shell;
+use crate::api::{Ask, Shell};
 use crate::availability::{Availability, Plan, Resumption, Source};
 use crate::config::Config;
 
@@ -32,12 +33,12 @@ pub(super) async fn begin(
     }
 }
 
-/// Reloads at each SIGHUP until `stop` completes; then gives everything back. Meanwhile the service manager
-/// hears that all is at work.
+/// Reloads at each SIGHUP, and whenever asked through the API, until `stop` completes; then gives everything
+/// back. Meanwhile the service manager hears that all is at work.
 pub(super) async fn obey(
     config: &Config,
     mut work: Option<Availability<Datapath>>,
-    mut hangup: Signal,
+    (mut hangup, mut asks): (Signal, mpsc::Receiver<Ask>),
     mut pulse: Pulse<Datapath>,
     stop: impl Future<Output = &'static str>,
 ) -> (&'static str, Option<Availability<Datapath>>) {
@@ -45,7 +46,7 @@ pub(super) async fn obey(
     let mut hears = true;
     loop {
         let routers = work.as_ref().and_then(Availability::remote);
-        tokio::select! {
+        let ask = tokio::select! {
             signal = &mut stop => return (signal, work),
             () = pulse.due() => {
                 pulse.beat(routers.as_ref()).await;
@@ -54,27 +55,38 @@ pub(super) async fn obey(
             heard = hangup.recv(), if hears => if heard.is_none() {
                 hears = false;
                 continue;
+            } else {
+                None
             },
-        }
+            Some(ask) = asks.recv() => Some(ask),
+        };
         pulse::reloading();
         let reloading = reload(config, work.as_mut());
         tokio::pin!(reloading);
-        let status = loop {
+        let reloaded = loop {
             tokio::select! {
-                status = &mut reloading => break status,
+                reloaded = &mut reloading => break reloaded,
                 () = pulse.due() => pulse.beat(routers.as_ref()).await,
             }
         };
-        pulse::ready(&status);
+        let (Ok(status) | Err(status)) = &reloaded;
+        pulse::ready(status);
+        if let Some(ask) = ask {
+            // Who asked may have gone.
+            let _ = ask.send(reloaded);
+        }
     }
 }
 
 /// Reads the configuration again and takes it, or leaves everything as it is; says what happened.
-async fn reload(config: &Config, work: Option<&mut Availability<Datapath>>) -> String {
+async fn reload(
+    config: &Config,
+    work: Option<&mut Availability<Datapath>>,
+) -> Result<String, String> {
     let (Some(source), Some(work)) = (&config.availability, work) else {
-        let status = "SIGHUP: there is no configuration to be read again";
+        let status = "there is no configuration to be read again (run --keepalived)";
         tracing::info!("{status}");
-        return status.to_owned();
+        return Ok(status.to_owned());
     };
     let reloaded = match block_in_place(|| plan(source)) {
         Ok(plan) => work.reload(plan).await,
@@ -84,12 +96,12 @@ async fn reload(config: &Config, work: Option<&mut Availability<Datapath>>) -> S
         Ok(done) => {
             let status = format!("read {} again: {done}", source.name);
             tracing::info!("{status}");
-            status
+            Ok(status)
         }
         Err(error) => {
             let status = format!("{} was not taken, nothing changed: {error:#}", source.name);
             tracing::error!("{status}");
-            status
+            Err(status)
         }
     }
 }

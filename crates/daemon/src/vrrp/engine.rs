@@ -24,6 +24,7 @@ use super::holding::Holding;
 use super::surroundings::Surroundings;
 use super::vmac::Vmacs;
 use super::watch::{VERIFY_TRACKER, Watch};
+use super::will::Will;
 use super::{Board, Command, Ear, Instance, Left, RouterStatus, VrrpConfig};
 
 /// VRRP's IP protocol number.
@@ -68,6 +69,8 @@ pub(super) struct Engine {
     senders: BTreeMap<u32, FrameSender>,
     /// Interfaces' numbers and the virtual addresses that they have from us, with the networks' lengths.
     held: BTreeMap<(u32, IpAddr), u8>,
+    /// What is remembered in case that the daemon dies.
+    will: Will,
     complaints: BTreeMap<(usize, &'static str), Instant>,
     /// Names of interfaces that are tracked.
     tracked: BTreeSet<String>,
@@ -113,6 +116,7 @@ impl Engine {
             watches: Vec::new(),
             senders: BTreeMap::new(),
             held: BTreeMap::new(),
+            will: Will::default(),
             complaints: BTreeMap::new(),
             tracked: tracked_interfaces(config),
             epoch: Instant::now(),
@@ -171,6 +175,7 @@ impl Engine {
             if happened {
                 self.carry();
                 self.publish();
+                self.bequeath();
             }
         }
     }
@@ -353,29 +358,43 @@ impl Engine {
                 Ok(Command::Leave(answer)) => {
                     self.router.advertise(self.now());
                     self.carry();
-                    let routers = self.router.routers().iter();
-                    let masters = routers.filter(|router| router.state() == State::Master);
-                    let names = masters.map(|router| router.config().name.clone());
-                    let held = self.held.iter();
-                    let held = held.map(|((index, address), prefix)| (*index, *address, *prefix));
-                    let (vmacs, changed) = self.vmacs.left();
-                    let readings = self.router.readings().iter();
-                    let readings = readings.map(|(name, found)| (name.clone(), (*found).into()));
-                    let (masters, readings) = (names.collect(), readings.collect());
-                    let now = self.now();
-                    let _ = answer.send(Left {
-                        masters,
-                        held: held.collect(),
-                        vmacs,
-                        changed,
-                        readings,
-                        farewells: Farewell::all(&mut self.router, &self.instances, now),
-                    });
+                    let _ = answer.send(self.left());
                     return Order::Leave;
+                }
+                Ok(Command::Remember(heir)) => {
+                    self.will = Will::new(heir);
+                    order = Order::GoOn;
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Order::Stop,
                 Err(TryRecvError::Empty) => return order,
             }
+        }
+    }
+
+    /// What the daemon leaves, if it goes now.
+    fn left(&self) -> Left {
+        let routers = self.router.routers().iter();
+        let masters = routers.filter(|router| router.state() == State::Master);
+        let names = masters.map(|router| router.config().name.clone());
+        let held = self.held.iter();
+        let held = held.map(|((index, address), prefix)| (*index, *address, *prefix));
+        let (vmacs, changed) = self.vmacs.left();
+        let readings = self.router.readings().iter();
+        let readings = readings.map(|(name, found)| (name.clone(), (*found).into()));
+        Left {
+            masters: names.collect(),
+            held: held.collect(),
+            vmacs,
+            changed,
+            readings: readings.collect(),
+            farewells: Farewell::all(self.router.clone(), &self.instances, self.now()),
+        }
+    }
+
+    /// Has it remembered what the daemon leaves if it dies, if that is something else than before.
+    fn bequeath(&mut self) {
+        if self.will.is_due(&self.router, &self.held) {
+            self.will.tell(self.left());
         }
     }
 
@@ -392,6 +411,7 @@ impl Engine {
         self.virtual_ = virtual_addresses(config);
         self.tracked = tracked_interfaces(config);
         self.complaints.clear();
+        self.will.forget();
         self.make_vmacs(&BTreeSet::new());
         self.router.set_config(routers, groups, now);
         self.set_watches();

@@ -25,9 +25,9 @@ pub struct Farewell {
 impl Eq for Farewell {}
 
 impl Farewell {
-    /// Those of all masters, which are stopped by this.
+    /// Those of all masters.
     pub(super) fn all(
-        router: &mut VrrpRouter,
+        mut router: VrrpRouter,
         instances: &[Instance],
         now: std::time::Duration,
     ) -> Vec<Self> {

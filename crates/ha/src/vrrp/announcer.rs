@@ -39,7 +39,7 @@ impl Default for AnnounceConfig {
 }
 
 /// The announcements still to be made.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Announcer {
     queue: VecDeque<IpAddr>,
     /// When the queue's first is due.

@@ -7,7 +7,7 @@ use super::virtual_router::{State, VirtualRouter};
 
 /// A sync group: it becomes master when every member would, backup when one yields, and is in fault
 /// while one is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SyncGroup {
     name: String,
     /// Positions of the members among the host's virtual routers.

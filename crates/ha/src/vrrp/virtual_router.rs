@@ -58,7 +58,7 @@ const LATE: Duration = Duration::from_millis(100);
 const LISTEN: Duration = Duration::from_millis(20);
 
 /// One virtual router on one host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct VirtualRouter {
     config: RouterConfig,
     /// False while nobody has told of the interface.

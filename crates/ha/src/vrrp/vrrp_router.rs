@@ -12,7 +12,7 @@ use super::tracker::Reading;
 use super::virtual_router::{State, VirtualRouter};
 
 /// All virtual routers of a host, and their sync groups.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct VrrpRouter {
     routers: Vec<VirtualRouter>,
     groups: Vec<SyncGroup>,
