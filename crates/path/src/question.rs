@@ -82,6 +82,8 @@ pub enum Subject {
     Forwarding,
     /// VLANs of ports.
     Vlans,
+    /// Groups joined behind ports of bridges.
+    Multicast,
     /// Numbers of other namespaces.
     Namespaces,
     /// Kernel parameters.
@@ -149,6 +151,7 @@ impl Subject {
             Self::Neighbours => Part::Neighbours,
             Self::Forwarding => Part::Forwarding,
             Self::Vlans => Part::Vlans,
+            Self::Multicast => Part::Multicast,
             Self::Namespaces => Part::Namespaces,
             Self::Sysctls => Part::Sysctls,
             Self::Offloads => Part::Offloads,
@@ -256,6 +259,7 @@ pub fn first(wish: &Wish) -> Vec<Question> {
         question(Subject::Neighbours, &["ip -json neighbour show"]),
         question(Subject::Forwarding, &["bridge -json fdb show"]),
         question(Subject::Vlans, &["bridge -json vlan show"]),
+        question(Subject::Multicast, &["bridge -details -json mdb show"]),
         question(Subject::Namespaces, &["ip -json netns list-id"]),
         question(Subject::Offloads, &["ethtool --json --show-features *"]),
         question(Subject::Nft, &["nft --json --handle list ruleset"]),

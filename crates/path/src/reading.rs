@@ -119,6 +119,11 @@ fn take(snapshot: &mut Snapshot, answer: &Answer, text: &str) -> Result<(), Stri
         Subject::Neighbours => snapshot.neighbours = members(text, Neighbour::read)?,
         Subject::Forwarding => snapshot.forwarding = members(text, ForwardingEntry::read)?,
         Subject::Vlans => snapshot.vlans = members(text, PortVlans::read)?,
+        Subject::Multicast => {
+            for value in members(text, |value| Some(value.clone()))? {
+                snapshot.multicast.extend(&value);
+            }
+        }
         Subject::Namespaces => {
             let named = |value: &Value| {
                 let number = value.get("nsid")?.as_i64()?;

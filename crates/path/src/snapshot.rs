@@ -7,6 +7,7 @@
 mod bridging;
 mod link;
 mod mac_text;
+mod multicast;
 mod part;
 mod prefix;
 mod route;
@@ -24,6 +25,7 @@ pub use bridging::{ForwardingEntry, PortVlan, PortVlans};
 pub use link::{
     Bridge, BridgePort, Link, LinkAddress, LinkCounters, OtherLink, Tunnel, VirtualFunction, Xdp,
 };
+pub use multicast::{Member, Multicast};
 pub use part::{Gap, Part};
 pub use prefix::{Prefix, PrefixError};
 pub use route::{MAIN, Neighbour, Route, RouteHop, RoutingRule};
@@ -113,6 +115,9 @@ pub struct Snapshot {
     pub forwarding: Vec<ForwardingEntry>,
     /// VLANs of bridge ports.
     pub vlans: Vec<PortVlans>,
+    /// Groups that bridges pass on to some ports only.
+    #[serde(skip_serializing_if = "Multicast::is_empty")]
+    pub multicast: Multicast,
     /// Names of the other namespaces that links lead to, by their number here.
     pub namespaces: BTreeMap<i64, String>,
     /// Kernel parameters by their path below `/proc/sys`, without leading slash.

@@ -105,6 +105,14 @@ pub struct Bridge {
     pub call_ip6tables: bool,
     /// Whether it calls arptables.
     pub call_arptables: bool,
+    /// Whether it listens who joins which group; unknown to earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snooping: Option<bool>,
+    /// Whether it asks who has joined.
+    pub querier: bool,
+    /// Others that ask, of both families.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_queriers: Vec<IpAddr>,
 }
 
 /// What a port of a bridge is set to.
@@ -125,6 +133,10 @@ pub struct BridgePort {
     pub locked: bool,
     /// Whether ARP is answered by the bridge.
     pub neigh_suppress: bool,
+    /// Whether it gets groups that nobody is known to have joined.
+    pub multicast_flood: bool,
+    /// Whether it gets broadcasts.
+    pub broadcast_flood: bool,
 }
 
 impl Default for BridgePort {
@@ -137,6 +149,8 @@ impl Default for BridgePort {
             flood: true,
             locked: false,
             neigh_suppress: false,
+            multicast_flood: true,
+            broadcast_flood: true,
         }
     }
 }
@@ -311,6 +325,12 @@ impl Bridge {
             call_iptables: is("nf_call_iptables"),
             call_ip6tables: is("nf_call_ip6tables"),
             call_arptables: is("nf_call_arptables"),
+            snooping: flag(data, "mcast_snooping"),
+            querier: is("mcast_querier"),
+            other_queriers: ["mcast_querier_ipv4_addr", "mcast_querier_ipv6_addr"]
+                .iter()
+                .filter_map(|name| address(data, name))
+                .collect(),
         }
     }
 }
@@ -327,6 +347,8 @@ impl BridgePort {
             flood: is("flood", usual.flood),
             locked: is("locked", usual.locked),
             neigh_suppress: is("neigh_suppress", usual.neigh_suppress),
+            multicast_flood: is("mcast_flood", usual.multicast_flood),
+            broadcast_flood: is("bcast_flood", usual.broadcast_flood),
         }
     }
 }

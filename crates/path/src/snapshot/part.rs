@@ -20,6 +20,8 @@ pub enum Part {
     Forwarding,
     /// VLANs of bridge ports.
     Vlans,
+    /// Groups that were joined behind bridge ports.
+    Multicast,
     /// Numbers of other namespaces.
     Namespaces,
     /// Kernel parameters.
@@ -70,6 +72,7 @@ impl Part {
             Self::Neighbours => "neighbours",
             Self::Forwarding => "what bridges learned",
             Self::Vlans => "VLANs of bridge ports",
+            Self::Multicast => "groups of bridge ports",
             Self::Namespaces => "other namespaces",
             Self::Sysctls => "kernel parameters",
             Self::Offloads => "offloads",

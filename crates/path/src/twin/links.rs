@@ -86,12 +86,14 @@ fn join(node: &Snapshot, link: &Link, batch: &mut String) {
     let _ = writeln!(
         batch,
         "link set dev {name} type bridge_slave hairpin {} isolated {} learning {} flood {} \
-         neigh_suppress {}",
+         neigh_suppress {} mcast_flood {} bcast_flood {}",
         is(port.hairpin),
         is(port.isolated),
         is(port.learning),
         is(port.flood),
         is(port.neigh_suppress),
+        is(port.multicast_flood),
+        is(port.broadcast_flood),
     );
 }
 
