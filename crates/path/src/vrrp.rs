@@ -6,8 +6,13 @@
 mod belief;
 mod frame;
 mod gate;
+mod mending;
+mod mismatch;
+mod multicast;
+mod silence;
 mod speaker;
 mod split;
+mod way;
 
 use std::net::IpAddr;
 
@@ -20,6 +25,9 @@ use crate::observation::Recording;
 
 pub use frame::{AdvertFrame, is_about_routers};
 pub use speaker::{Speaker, speakers};
+
+/// How to see advertisements.
+const WATCH: &str = "tcpdump -nevvi any 'ip proto 112 or ip6 proto 112'";
 
 /// Who answered when a node asked its segment for an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

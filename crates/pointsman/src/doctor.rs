@@ -6,6 +6,7 @@ mod consent;
 mod document;
 mod explain;
 mod inject;
+mod inquiry;
 mod methods;
 mod probe;
 mod routes;

@@ -1,6 +1,13 @@
 //! The doctor and `collect` at hosts that a real ssh reaches: the hosts are namespaces with a server
 //! each.
 
+#[path = "../../daemon/tests/vrrp/keepalived.rs"]
+#[allow(dead_code)]
+mod keepalived;
+#[path = "../../daemon/tests/vrrp/segment.rs"]
+#[allow(dead_code)]
+mod segment;
+
 use std::fs::{self, File};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -9,6 +16,7 @@ use std::process::{Child, Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use keepalived::Keepalived;
 use pointsman_lab::fault::fault_lab::FaultLab;
 use pointsman_lab::fault::find;
 use pointsman_lab::fault::site::End;
@@ -16,10 +24,11 @@ use pointsman_lab::lab::{self, Program};
 use pointsman_linux::netns::NetNs;
 use pointsman_path::bundle::Bundle;
 use pointsman_path::diagnosis::Outcome;
-use pointsman_path::finding::Confidence;
+use pointsman_path::finding::{Confidence, Finding};
 use pointsman_path::report::Report;
 use pointsman_path::snapshot::Origin;
 use pointsman_path::topology::{Node, Peer, Port, Protocol, Role, SCHEMA, Topology};
+use segment::Segment;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
@@ -314,4 +323,78 @@ fn hosts_that_give_no_station_are_named() {
     assert!(named("frames and drops at "), "{missing:?}");
     assert!(named("answers to probes"), "{missing:?}");
     assert!(report.outcomes.is_empty());
+}
+
+/// A place that ssh reaches, as it is named.
+fn by_ssh(namespace: &NetNs) -> [String; 2] {
+    let name = namespace.name().unwrap();
+    ["--host".to_owned(), format!("root@{name}")]
+}
+
+fn beside(namespace: &NetNs) -> [String; 2] {
+    ["--netns".to_owned(), namespace.name().unwrap().to_owned()]
+}
+
+/// What `doctor vrrp` finds.
+fn vrrp_findings(program: &str, ssh: &str, nodes: &[[String; 2]]) -> Vec<Finding> {
+    let output = Command::new(program)
+        .args(["doctor", "vrrp", "--json", "--seconds", "2", "--ssh", ssh])
+        .args(nodes.iter().flatten())
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {complaint}"));
+    let missing = document["not_reached"].as_array().unwrap();
+    assert!(missing.is_empty(), "{missing:?} {complaint}");
+    serde_json::from_value(document["findings"].clone()).unwrap()
+}
+
+#[test]
+fn virtual_routers_are_heard_and_asked_at_hosts_that_ssh_reaches() {
+    if skipped() {
+        return;
+    }
+    let segment = Segment::new(3).unwrap();
+    let [first, second, client] = segment.hosts.as_slice() else {
+        unreachable!()
+    };
+    let rule = "FORWARD -i port1 -p IPv4 --ip-proto 112 -j DROP";
+    segment::run(&segment.bridge, "ebtables", &format!("-A {rule}"));
+    let start = |host: &NetNs, priority: u8| {
+        let text = format!(
+            "vrrp_instance VI_1 {{\ninterface eth0\nvirtual_router_id 51\nversion 3\nadvert_int 0.1\n\
+             priority {priority}\nvirtual_ipaddress {{\n10.77.0.100\n}}\n}}\n"
+        );
+        Keepalived::start(host, &text)
+    };
+    let _routers = (start(first, 150), start(second, 100));
+    segment::wait("two masters", || {
+        segment.has(0, "10.77.0.100") && segment.has(1, "10.77.0.100")
+    });
+    let far: Vec<&str> = segment
+        .hosts
+        .iter()
+        .map(|host| host.name().unwrap())
+        .collect();
+    let hosts = Hosts::new(&far);
+    let (ssh, program) = (hosts.ssh(), small_program(hosts.folder.path()));
+    // Frames of both routers come by ssh, and what the bridge does in between from beside.
+    let nodes = [by_ssh(first), by_ssh(second), beside(&segment.bridge)];
+    let found = vrrp_findings(&program, &ssh, &nodes);
+    let split = found.first().expect("a finding");
+    assert_eq!(split.code.name(), "VRRP_SPLIT", "{found:#?}");
+    assert_eq!(split.link.as_deref(), Some("port1"), "{found:#?}");
+    assert_eq!(split.confidence, Confidence::Proved, "{found:#?}");
+    // Who asks the segment is there too.
+    segment::run(&segment.bridge, "ebtables", &format!("-D {rule}"));
+    let arp = "-A FORWARD -i port1 -p ARP --arp-ip-src 10.77.0.100 -j DROP";
+    segment::run(&segment.bridge, "ebtables", arp);
+    segment.wait_for_owner(0, &[0, 1], "10.77.0.100");
+    let nodes = [by_ssh(client), beside(&segment.bridge)];
+    let found = vrrp_findings(&program, &ssh, &nodes);
+    let first = found.first().expect("a finding");
+    assert_eq!(first.code.name(), "VIP_NOT_BELIEVED", "{found:#?}");
+    assert!(first.words.contains("port1"), "{found:#?}");
+    assert_eq!(hosts.left(), 0);
 }

@@ -12,13 +12,14 @@ use std::process::{Command, Output};
 use std::sync::Mutex;
 
 use keepalived::Keepalived;
-use pointsman_path::finding::Finding;
+use pointsman_path::finding::{Confidence, Finding};
 use segment::{Segment, ip, run, wait};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
 const VIP: &str = "10.77.0.100";
+const VIP6: &str = "fd77::100";
 /// Cases at once: they mostly wait.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 /// A fault among two routers, and what is said of it.
 struct Case {
@@ -31,6 +32,8 @@ struct Case {
     masters: usize,
     /// The code, at whom, and words of it; nothing where nothing is wrong.
     wanted: Option<(&'static str, Place, &'static str)>,
+    /// Whether a command mends it, and another one takes that back.
+    typed: bool,
     seconds: u32,
 }
 
@@ -52,6 +55,7 @@ const CASES: &[Case] = &[
         before: &[],
         masters: 1,
         wanted: None,
+        typed: false,
         seconds: 2,
     },
     Case {
@@ -64,6 +68,7 @@ const CASES: &[Case] = &[
         )],
         masters: 2,
         wanted: Some(("VRRP_SPLIT", Place::Bridge, "port1")),
+        typed: true,
         seconds: 2,
     },
     Case {
@@ -84,6 +89,7 @@ const CASES: &[Case] = &[
         ],
         masters: 2,
         wanted: Some(("VRRP_SPLIT", Place::Host(1), "drops them itself")),
+        typed: true,
         seconds: 2,
     },
     Case {
@@ -95,6 +101,7 @@ const CASES: &[Case] = &[
         before: &[],
         masters: 2,
         wanted: Some(("VRRP_MISMATCH", Place::Host(0), "passwords differ")),
+        typed: false,
         seconds: 6,
     },
     Case {
@@ -106,6 +113,7 @@ const CASES: &[Case] = &[
         before: &[],
         masters: 2,
         wanted: Some(("VRRP_MISMATCH", Place::Host(0), "PASS and none")),
+        typed: false,
         seconds: 6,
     },
     Case {
@@ -121,6 +129,7 @@ const CASES: &[Case] = &[
             Place::Host(0),
             "intervals of seconds 1 and 2",
         )),
+        typed: false,
         seconds: 7,
     },
     Case {
@@ -132,6 +141,7 @@ const CASES: &[Case] = &[
         before: &[],
         masters: 2,
         wanted: Some(("VRRP_MISMATCH", Place::Host(0), "VRRP versions 3 and 2")),
+        typed: false,
         seconds: 6,
     },
     Case {
@@ -147,6 +157,7 @@ const CASES: &[Case] = &[
             Place::Host(0),
             "virtual router ids 51 and 52",
         )),
+        typed: false,
         seconds: 2,
     },
     Case {
@@ -158,6 +169,7 @@ const CASES: &[Case] = &[
         before: &[],
         masters: 2,
         wanted: Some(("VRRP_MISMATCH", Place::Host(0), "a peer 10.77.0.9")),
+        typed: false,
         seconds: 4,
     },
     Case {
@@ -170,6 +182,7 @@ const CASES: &[Case] = &[
         )],
         masters: 1,
         wanted: Some(("VIP_NOT_BELIEVED", Place::Bridge, "drops it at port1")),
+        typed: true,
         seconds: 2,
     },
     Case {
@@ -189,6 +202,7 @@ const CASES: &[Case] = &[
             Place::Bridge,
             "virtual link-layer address",
         )),
+        typed: true,
         seconds: 2,
     },
     Case {
@@ -201,18 +215,178 @@ const CASES: &[Case] = &[
         )],
         masters: 1,
         wanted: Some(("STALE_NEIGH", Place::Host(2), "02:00:00:00:00:99")),
+        typed: true,
+        seconds: 2,
+    },
+    Case {
+        name: "a tie of priority behind a filter",
+        routers: [
+            "version 3\nadvert_int 0.1\npriority 100",
+            "version 3\nadvert_int 0.1\npriority 100",
+        ],
+        before: &[
+            (Place::Bridge, "nft", "add table bridge guard"),
+            (
+                Place::Bridge,
+                "nft",
+                "add chain bridge guard way { type filter hook forward priority 0 ; policy drop ; }",
+            ),
+            (
+                Place::Bridge,
+                "nft",
+                "add rule bridge guard way ip protocol != 112 accept",
+            ),
+            (
+                Place::Bridge,
+                "nft",
+                "add rule bridge guard way ether type != ip accept",
+            ),
+        ],
+        masters: 2,
+        wanted: Some(("VRRP_SPLIT", Place::Bridge, "drops them at port")),
+        typed: true,
+        seconds: 2,
+    },
+    Case {
+        name: "intervals of version 3",
+        routers: [
+            "version 3\nadvert_int 0.1\npriority 150",
+            "version 3\nadvert_int 0.3\npriority 100",
+        ],
+        before: &[],
+        masters: 1,
+        wanted: None,
+        typed: false,
+        seconds: 2,
+    },
+    Case {
+        name: "a tie of priority and address",
+        routers: [
+            "version 3\nadvert_int 0.1\npriority 100\nmcast_src_ip 10.77.0.9",
+            "version 3\nadvert_int 0.1\npriority 100\nmcast_src_ip 10.77.0.9",
+        ],
+        before: &[
+            (Place::Host(0), "ip", "address add 10.77.0.9/24 dev eth0"),
+            (Place::Host(1), "ip", "address add 10.77.0.9/24 dev eth0"),
+        ],
+        masters: 2,
+        wanted: Some((
+            "VRRP_MISMATCH",
+            Place::Host(0),
+            "from the same address 10.77.0.9",
+        )),
+        typed: false,
+        seconds: 2,
+    },
+    Case {
+        name: "addresses",
+        routers: [
+            "version 3\nadvert_int 0.1\npriority 150\nvirtual_ipaddress {\n10.77.0.100\n10.77.0.101\n}",
+            "version 3\nadvert_int 0.1\npriority 100",
+        ],
+        before: &[],
+        masters: 2,
+        wanted: Some(("VRRP_MISMATCH", Place::Host(0), "virtual addresses")),
+        typed: false,
+        seconds: 3,
+    },
+    Case {
+        name: "an id of another group",
+        routers: [
+            "version 3\nadvert_int 0.1\npriority 150\nuse_vmac",
+            "version 3\nadvert_int 0.1\npriority 100\nuse_vmac\nvirtual_ipaddress {\n10.77.0.200\n}",
+        ],
+        before: &[],
+        masters: 1,
+        wanted: Some((
+            "VRRP_ID_TAKEN",
+            Place::Host(0),
+            "virtual router id 51 for different addresses",
+        )),
+        typed: false,
+        seconds: 3,
+    },
+    Case {
+        name: "a port that gets no groups",
+        routers: QUICK,
+        before: &[(
+            Place::Bridge,
+            "bridge",
+            "link set dev port2 mcast_flood off",
+        )],
+        masters: 2,
+        wanted: Some(("IGMP_SNOOP", Place::Bridge, "mcast_flood off")),
+        typed: true,
+        seconds: 2,
+    },
+    Case {
+        name: "a group that nobody is known to have joined",
+        routers: [
+            "version 3\nadvert_int 0.1\npriority 150\nmcast_dst_ip 224.0.1.18",
+            "version 3\nadvert_int 0.1\npriority 100\nmcast_dst_ip 224.0.1.18",
+        ],
+        before: &[
+            (Place::Host(1), "iptables", "-A OUTPUT -p igmp -j DROP"),
+            (Place::Bridge, "ip", QUERIER),
+        ],
+        masters: 2,
+        wanted: Some(("IGMP_SNOOP", Place::Bridge, "port2")),
+        typed: true,
+        seconds: 2,
+    },
+    Case {
+        name: "a group of IPv6 that nobody is known to have joined",
+        routers: [
+            "version 3\nadvert_int 0.1\npriority 150\nvirtual_ipaddress {\nfe80::100\nfd77::100\n}",
+            "version 3\nadvert_int 0.1\npriority 100\nvirtual_ipaddress {\nfe80::100\nfd77::100\n}",
+        ],
+        before: &[
+            (
+                Place::Host(1),
+                "ip6tables",
+                "-A OUTPUT -p icmpv6 --icmpv6-type 131 -j DROP",
+            ),
+            (
+                Place::Host(1),
+                "ip6tables",
+                "-A OUTPUT -p icmpv6 --icmpv6-type 143 -j DROP",
+            ),
+            (Place::Bridge, "ip", QUERIER),
+        ],
+        masters: 2,
+        wanted: Some(("IGMP_SNOOP", Place::Bridge, "ff02::12")),
+        typed: true,
+        seconds: 2,
+    },
+    Case {
+        name: "a filter of IPv6",
+        routers: [
+            "version 3\nadvert_int 0.1\npriority 150\nvirtual_ipaddress {\nfe80::100\nfd77::100\n}",
+            "version 3\nadvert_int 0.1\npriority 100\nvirtual_ipaddress {\nfe80::100\nfd77::100\n}",
+        ],
+        before: &[(Place::Host(1), "ip6tables", "-A INPUT -p 112 -j DROP")],
+        masters: 2,
+        wanted: Some(("VRRP_SPLIT", Place::Host(1), "drops them itself")),
+        typed: true,
         seconds: 2,
     },
 ];
+
+/// Makes the bridge ask who has joined what, in IPv6 as soon as it has an address of it, and believe
+/// soon that it has heard everybody.
+const QUERIER: &str = "link set br0 type bridge mcast_querier 1 mcast_query_response_interval 10 \
+                       mcast_startup_query_interval 50 mcast_query_interval 100";
 
 fn configuration(lines: &str) -> String {
     let id = match lines.contains("virtual_router_id") {
         true => "",
         false => "virtual_router_id 51",
     };
-    format!(
-        "vrrp_instance VI_1 {{\ninterface eth0\n{id}\n{lines}\nvirtual_ipaddress {{\n{VIP}\n}}\n}}\n"
-    )
+    let addresses = match lines.contains("virtual_ipaddress") {
+        true => String::new(),
+        false => format!("virtual_ipaddress {{\n{VIP}\n}}"),
+    };
+    format!("vrrp_instance VI_1 {{\ninterface eth0\n{id}\n{lines}\n{addresses}\n}}\n")
 }
 
 impl Case {
@@ -228,11 +402,54 @@ impl Case {
         let _routers: Vec<_> = routers
             .map(|(lines, host)| Keepalived::start(host, &configuration(lines)))
             .collect();
-        wait(&format!("{}: {} masters", self.name, self.masters), || {
-            (0..2).filter(|host| segment.has(*host, VIP)).count() == self.masters
-                && segment.has(0, VIP)
-        });
+        self.wait_for(&segment, self.masters);
         work(&segment);
+    }
+
+    /// Waits until so many have the address, among them who is to have it.
+    fn wait_for(&self, segment: &Segment, masters: usize) {
+        let v6 = self.routers[0].contains(VIP6);
+        let vip = if v6 { VIP6 } else { VIP };
+        let is_tie = self.routers[0] == self.routers[1];
+        // A tie goes to the higher address.
+        let first = usize::from(is_tie && masters == 1);
+        wait(&format!("{}: {masters} masters", self.name), || {
+            (0..2).filter(|host| segment.has(*host, vip)).count() == masters
+                && segment.has(first, vip)
+        });
+    }
+}
+
+/// Types commands at a node.
+fn type_at(segment: &Segment, node: &str, commands: &[String]) {
+    let mut places = ALL.into_iter();
+    let place = places.find(|place| name(segment, *place) == node);
+    let place = namespace(segment, place.expect("a node of the segment"));
+    for command in commands {
+        let status = place.command("sh").args(["-c", command]).status();
+        assert!(status.expect("a shell").success(), "{command}");
+    }
+}
+
+/// Types what is to mend it, sees that it does, and that it is as before when that is taken back.
+fn mend(case: &Case, segment: &Segment, finding: &Finding, said: &str) {
+    let mut fixes = finding.fixes.iter();
+    let fix = fixes.find(|fix| !fix.commands.is_empty());
+    assert_eq!(fix.is_some(), case.typed, "{}: {said}", case.name);
+    let Some(fix) = fix else { return };
+    let node = fix.node.as_ref().unwrap_or(&finding.node);
+    type_at(segment, node, &fix.commands);
+    case.wait_for(segment, 1);
+    if case.masters == 1 {
+        let (found, code, said) = findings(&everywhere(segment, case.seconds));
+        assert!(found.is_empty() && code == Some(0), "{}: {said}", case.name);
+    }
+    type_at(segment, node, &fix.undo);
+    case.wait_for(segment, case.masters);
+    if case.masters == 1 {
+        let (found, _, said) = findings(&everywhere(segment, case.seconds));
+        let codes: Vec<_> = found.iter().map(|one| one.code).collect();
+        assert!(codes.contains(&finding.code), "{}: {said}", case.name);
     }
 }
 
@@ -297,8 +514,13 @@ fn examine(case: &Case) {
         // Of two keepalived that reject each other one may never come to advertise, and what they do not
         // agree about is not seen.
         let mute = wanted == "VRRP_MISMATCH" && first.words.contains("rejects what it hears");
+        // Rules of bridges are tried in a twin.
+        let is_port = first.rule.is_some() && place == Place::Bridge;
+        let proved = first.confidence == Confidence::Proved;
+        assert_eq!(is_port, proved, "{}: {said}", case.name);
         let told = first.node == name(segment, place) && first.words.contains(words);
         assert!(mute || told, "{}: {said}", case.name);
+        mend(case, segment, first, &said);
     });
 }
 

@@ -59,7 +59,7 @@ pub(super) const ENTRIES: &[Entry] = &[
                 and with virtual MACs take each other's frames.",
         evidence: "Advertisements of one id with different addresses at one place.",
         fix: "Another virtual_router_id for one of them.",
-        tried: false,
+        tried: true,
     },
     Entry {
         code: Code::VipNotBelieved,
@@ -75,11 +75,15 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         code: Code::IgmpSnooping,
         title: "a switch does not pass VRRP's group on",
-        explanation: "A switch with IGMP snooping delivers a group to those who joined, as far as it \
-                knows. A Linux bridge floods 224.0.0.0/24 in any case: this was tried.",
-        evidence: "Advertisements leave a node's uplink and are missing at the other's.",
-        fix: "A querier, or an exception for the group, or unicast peers.",
-        tried: false,
+        explanation: "A switch with IGMP or MLD snooping delivers a group to those who joined, as far as it \
+                knows, once a querier asks. A Linux bridge floods 224.0.0.0/24 in any case, but neither \
+                ff02::12 nor a group of one's own (`vrrp_mcast_group4`); and a port with `mcast_flood \
+                off` gets no group at all that nobody joined, 224.0.0.18 among them.",
+        evidence: "Advertisements come in at one port and do not leave by the other; `bridge -d link` shows \
+                `mcast_flood off` there, or `bridge mdb` lacks the port while there is a querier.",
+        fix: "`mcast_flood on`; mend what drops reports or questions of IGMP and MLD, a fixed entry \
+                (`bridge mdb add`), an exception for the group, or unicast peers.",
+        tried: true,
     },
     Entry {
         code: Code::StaleNeighbour,

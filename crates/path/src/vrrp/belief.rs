@@ -7,9 +7,10 @@ use pointsman_wire::Mac;
 use pointsman_wire::build::{arp_reply, neighbor_announcement};
 
 use super::gate::{self, Gate};
+use super::mending::{Passing, let_pass};
 use super::{Scene, Speaker};
 use crate::catalogue::Code;
-use crate::finding::{Confidence, Evidence, Finding, Witness};
+use crate::finding::{Confidence, Evidence, Finding, Shows, Trial, Witness};
 use crate::lint::node_rules;
 use crate::snapshot::Snapshot;
 
@@ -83,18 +84,15 @@ fn unanswered(
     let mut silent = asked.iter().filter(|asked| asked.answers.is_empty());
     let first = silent.next()?;
     let gate = gate(scene, speaker, address, macs);
-    let place = gate.as_ref().map_or_else(String::new, |gate| {
+    let place = gate.as_ref().map_or_else(String::new, |(gate, ..)| {
         format!(", {} drops it at {}", gate.node.node, gate.link.name)
     });
     let words =
         format!("{name} is master of {address}, and its segment does not hear it say so{place}");
-    let at = gate.as_ref().map_or(&name, |gate| &gate.node.node);
+    let at = gate.as_ref().map_or(&name, |(gate, ..)| &gate.node.node);
     let mut finding = Finding::new(Code::VipNotBelieved, at, words).with(Confidence::Likely);
-    if let Some(gate) = &gate {
+    if let Some((gate, ..)) = &gate {
         finding = finding.at(&gate.link.name);
-    }
-    if let Some(step) = gate.as_ref().and_then(|gate| gate.judgement.deciding()) {
-        finding = node_rules::because(finding, step);
     }
     let finding = seen(
         finding,
@@ -102,11 +100,22 @@ fn unanswered(
         &ask(address),
         Some(&first.node),
     );
-    Some(finding.mended_by(
-        "let the master speak for the address: allow it at the port's ARP and IP lists (allowed address pair)",
-        [""; 0],
-        [""; 0],
-    ))
+    let words = "let the master speak for the address: allow it at the port's ARP and IP lists (allowed \
+                 address pair)";
+    let Some((gate, frame, direction)) = gate else {
+        return Some(finding.mended_by(words, [""; 0], [""; 0]));
+    };
+    let Some(step) = gate.judgement.deciding() else {
+        return Some(finding.mended_by(words, [""; 0], [""; 0]));
+    };
+    let finding = node_rules::because(finding, step).shown_by(Some(Trial {
+        frame,
+        enters: direction == Direction::Out,
+        port: None,
+        shows: Shows::Passes,
+        tempting: Vec::new(),
+    }));
+    Some(let_pass(finding, step, Passing::Speaking(address), words))
 }
 
 fn ask(address: IpAddr) -> String {
@@ -116,13 +125,13 @@ fn ask(address: IpAddr) -> String {
     }
 }
 
-/// The port's rule that drops the master's answer.
+/// The port's rule that drops the master's answer, that answer, and which way it goes there.
 fn gate<'a>(
     scene: Scene<'a>,
     speaker: &Speaker,
     address: IpAddr,
     macs: &[Mac],
-) -> Option<Gate<'a>> {
+) -> Option<(Gate<'a>, Vec<u8>, Direction)> {
     let mac = *macs.first()?;
     let frame = match (address, speaker.source) {
         (IpAddr::V4(vip), IpAddr::V4(other)) => arp_reply(mac, vip, Mac::BROADCAST, other),
@@ -144,7 +153,8 @@ fn gate<'a>(
             } else {
                 Direction::In
             };
-            gate::at_port(node, link, &frame, direction)
+            let gate = gate::at_port(node, link, &frame, direction)?;
+            Some((gate, frame.clone(), direction))
         })
     })
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::process::{ChildStdout, ExitCode};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
@@ -22,8 +22,10 @@ use pointsman_path::observation::Recording;
 use pointsman_path::remote::Place;
 use pointsman_path::report::Unobserved;
 use pointsman_path::snapshot::{Origin, Snapshot};
+use pointsman_wire::Mac;
 use serde::{Deserialize, Serialize};
 
+use super::inquiry::Inquiry;
 use super::probe::Probe;
 use super::watch::Watch;
 use crate::far::{Far, Ssh};
@@ -42,11 +44,39 @@ struct Orders {
     node: String,
     /// Its namespace there.
     netns: Option<String>,
-    /// The address whose dropped packets are told.
-    address: IpAddr,
-    /// Which frames are kept.
-    ends: Vec<(IpAddr, Option<u16>)>,
-    clients: Vec<IpAddr>,
+    /// What is watched.
+    errand: Errand,
+}
+
+/// What a station watches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Errand {
+    /// The packets of a service.
+    Service {
+        /// The address whose dropped packets are told.
+        address: IpAddr,
+        /// Which frames are kept.
+        ends: Vec<(IpAddr, Option<u16>)>,
+        /// Only those of these clients, if any are named.
+        clients: Vec<IpAddr>,
+    },
+    /// What virtual routers and neighbors say.
+    Routers,
+}
+
+/// What a station is told to do meanwhile.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Task {
+    /// Send this.
+    Probe(Probe),
+    /// Ask this.
+    Ask(Inquiry),
+    /// Say what time it is.
+    Time,
+    /// Watch no longer, and say what was seen.
+    Report,
 }
 
 /// What a station says.
@@ -57,6 +87,10 @@ enum Word {
     Ready(Vec<Unobserved>),
     /// How probes ended.
     Outcomes(Result<Vec<Outcome>, String>),
+    /// Who answered.
+    Answers(Result<Vec<String>, String>),
+    /// What time it is there, nanoseconds since 1970.
+    Time(u64),
     /// What it saw; so many bytes of frames follow.
     Seen { drops: Vec<KernelDrop>, bytes: u64 },
     /// It could not go on.
@@ -93,22 +127,49 @@ fn serve(orders: &str, out: &mut impl Write) -> Result<()> {
             ..Snapshot::default()
         }],
     };
-    let wanted = Wanted {
-        ends: orders.ends,
-        clients: orders.clients,
-    };
     let mut unobserved = Vec::new();
-    let watch = Watch::begin(&bundle, &wanted, orders.address, None, &mut unobserved);
+    let gaps = &mut unobserved;
+    let watch = match orders.errand {
+        Errand::Service {
+            address,
+            ends,
+            clients,
+        } => Watch::begin(&bundle, &Wanted { ends, clients }, address, None, gaps),
+        Errand::Routers => Watch::listen(&bundle, &[], None, gaps),
+    };
+    let mut watch = Some(watch);
     say(out, &Word::Ready(unobserved))?;
     for line in io::stdin().lock().lines() {
-        let probe: Probe = serde_json::from_str(&line?)?;
-        let netns = orders.netns.as_deref().map(NetNs::open).transpose()?;
-        let outcomes = probe.send(netns.as_ref());
-        say(
-            out,
-            &Word::Outcomes(outcomes.map_err(|error| format!("{error:#}"))),
-        )?;
+        let netns = || orders.netns.as_deref().map(NetNs::open).transpose();
+        let told = |error: anyhow::Error| format!("{error:#}");
+        match serde_json::from_str(&line?)? {
+            Task::Probe(probe) => {
+                let outcomes = probe.send(netns()?.as_ref());
+                say(out, &Word::Outcomes(outcomes.map_err(told)))?;
+            }
+            Task::Ask(inquiry) => {
+                let answers = inquiry.ask(netns()?.as_ref());
+                let texts = |macs: Vec<Mac>| macs.iter().map(ToString::to_string).collect();
+                say(out, &Word::Answers(answers.map(texts).map_err(told)))?;
+            }
+            Task::Time => say(out, &Word::Time(now()))?,
+            Task::Report => {
+                if let Some(watch) = watch.take() {
+                    report(watch, out)?;
+                }
+            }
+        }
     }
+    watch.map_or(Ok(()), |watch| report(watch, out))
+}
+
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |time| time.as_nanos() as u64)
+}
+
+fn report(watch: Watch, out: &mut impl Write) -> Result<()> {
     let (recording, drops) = watch.end(&mut Vec::new())?;
     let mut frames = Vec::new();
     let application = concat!("pointsman ", env!("CARGO_PKG_VERSION"));
@@ -137,8 +198,7 @@ impl Station {
     /// Sends a station to each node that ssh reaches; what can't be watched there is told.
     pub(super) fn send(
         bundle: &Bundle,
-        wanted: &Wanted,
-        address: IpAddr,
+        errand: &Errand,
         ssh: Ssh<'_>,
         unobserved: &mut Vec<Unobserved>,
     ) -> Vec<Self> {
@@ -153,7 +213,7 @@ impl Station {
             let Origin::Host(host) = &node.origin else {
                 continue;
             };
-            match Self::begin(&node.node, host, wanted, address, ssh) {
+            match Self::begin(&node.node, host, errand, ssh) {
                 Ok(station) => sent.push(station),
                 Err(error) => missing(&node.node, error),
             }
@@ -176,20 +236,12 @@ impl Station {
         watching
     }
 
-    fn begin(
-        node: &str,
-        host: &str,
-        wanted: &Wanted,
-        address: IpAddr,
-        ssh: Ssh<'_>,
-    ) -> Result<Self> {
+    fn begin(node: &str, host: &str, errand: &Errand, ssh: Ssh<'_>) -> Result<Self> {
         let place = Place::parse(host)?;
         let orders = Orders {
             node: node.to_owned(),
             netns: place.netns.map(str::to_owned),
-            address,
-            ends: wanted.ends.clone(),
-            clients: wanted.clients.clone(),
+            errand: errand.clone(),
         };
         let orders = serde_json::to_string(&orders)?;
         let arguments = ["doctor", "station", &orders].map(str::to_owned);
@@ -209,12 +261,14 @@ impl Station {
         &self.node
     }
 
+    /// Calls its node something else.
+    pub(super) fn rename(&mut self, node: String) {
+        self.node = node;
+    }
+
     /// Has it send probes: how they ended.
     pub(super) fn probe(&mut self, probe: &Probe) -> Result<Vec<Outcome>> {
-        let order = serde_json::to_string(probe)? + "\n";
-        self.far
-            .tell(order.as_bytes())
-            .with_context(|| self.login.clone())?;
+        self.tell(&Task::Probe(*probe))?;
         match self.next(Instant::now() + ANSWER)? {
             (Word::Outcomes(outcomes), _) => {
                 outcomes.map_err(|why| anyhow!("{}: {why}", self.login))
@@ -223,9 +277,57 @@ impl Station {
         }
     }
 
+    /// Has it ask who has an address: the link-layer addresses that answered.
+    pub(super) fn ask(&mut self, inquiry: &Inquiry) -> Result<Vec<Mac>> {
+        self.tell(&Task::Ask(inquiry.clone()))?;
+        match self.next(Instant::now() + ANSWER)? {
+            (Word::Answers(answers), _) => {
+                let answers = answers.map_err(|why| anyhow!("{}: {why}", self.login))?;
+                Ok(answers.iter().filter_map(|mac| mac.parse().ok()).collect())
+            }
+            _ => bail!("{} said nonsense", self.login),
+        }
+    }
+
+    fn tell(&mut self, task: &Task) -> Result<()> {
+        let order = serde_json::to_string(task)? + "\n";
+        let told = self.far.tell(order.as_bytes());
+        told.with_context(|| self.login.clone())
+    }
+
+    /// How far its clock is ahead of ours, nanoseconds: none where asking took longer than that.
+    fn ahead(&mut self) -> Result<i64> {
+        let asked = now();
+        self.tell(&Task::Time)?;
+        let (Word::Time(there), _) = self.next(Instant::now() + ANSWER)? else {
+            bail!("{} said nonsense", self.login);
+        };
+        let answered = now();
+        if (asked..=answered).contains(&there) {
+            return Ok(0);
+        }
+        let here = asked.midpoint(answered);
+        Ok(i64::try_from(i128::from(there) - i128::from(here)).unwrap_or_default())
+    }
+
+    /// Has it watch no longer: what it saw, by our clock. It can still ask.
+    pub(super) fn report(&mut self) -> Result<(Recording, Vec<KernelDrop>)> {
+        let ahead = self.ahead()?;
+        self.tell(&Task::Report)?;
+        let (mut recording, drops) = self.seen()?;
+        for seen in &mut recording.observations {
+            seen.at_ns = seen.at_ns.saturating_add_signed(-ahead);
+        }
+        Ok((recording, drops))
+    }
+
     /// Ends it: what it saw.
     pub(super) fn end(mut self) -> Result<(Recording, Vec<KernelDrop>)> {
         self.far.ask_to_end();
+        self.seen()
+    }
+
+    fn seen(&self) -> Result<(Recording, Vec<KernelDrop>)> {
         let (word, frames) = self.next(Instant::now() + ANSWER)?;
         let Word::Seen { drops, .. } = word else {
             bail!("{} said nonsense", self.login);

@@ -9,42 +9,33 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use pointsman_daemon::vrrp::inquiry;
-use pointsman_lab::recorder::observation;
-use pointsman_linux::netlink::Netlink;
 use pointsman_linux::netns::NetNs;
-use pointsman_linux::packet::{Capture, Captures, Options};
 use pointsman_path::bundle::Bundle;
-use pointsman_path::capture_filter::Wanted;
 use pointsman_path::finding::Finding;
 use pointsman_path::observation::Recording;
 use pointsman_path::question::Wish;
+use pointsman_path::report::Unobserved;
 use pointsman_path::snapshot::{Origin, Snapshot};
 use pointsman_path::vrrp::{self, Asked, Scene, Speaker};
-use pointsman_wire::Mac;
 use serde_json::json;
 
-use super::{check, harmless};
+use super::inquiry::Inquiry;
+use super::station::Station;
+use super::watch::Watch;
+use super::{check, harmless, trial};
 use crate::capture;
-use crate::capture::points::{self, Place};
 use crate::collect::{self, Node, NodeFlags};
-
-/// Bytes of unread frames of each interface.
-const BUFFER: usize = 1 << 20;
-/// Most frames that are kept.
-const FRAMES: usize = 200_000;
-/// For how long an answer is awaited, and how often is asked.
-const ANSWER: Duration = Duration::from_millis(400);
-const QUESTIONS: usize = 3;
+use crate::far::Ssh;
 
 pub(crate) const LONG_ABOUT: &str = "\
 Say whether virtual routers agree who is master, and whether the segment believes it
 
 Listens for some seconds at every interface to VRRP, ARP and neighbor discovery, reads how everything is \
 set up, and asks the segment who has the virtual addresses. Says why there are two masters (a filter, \
-other versions, ids, passwords, intervals, addresses, checksums, peers), where a master's address is not \
+a bridge that does not pass the group on, other versions, ids, passwords, intervals, addresses, checksums, \
+peers), where a master's address is not \
 believed (a filter, stale neighbours, fixed entries), which virtual MACs a filter stops, and which ids \
 are used twice. Any VRRP router will do: Pointsman's, keepalived's, others.
 
@@ -93,30 +84,37 @@ struct Seen {
 }
 
 pub(super) fn run(flags: &VrrpFlags) -> Result<ExitCode> {
-    let mut seen = if flags.bundles.is_empty() && flags.read.is_empty() {
+    let is_live = flags.bundles.is_empty() && flags.read.is_empty();
+    let (mut seen, mut stations) = if is_live {
         live(flags)?
     } else {
         let (recording, failures) = capture::read(&flags.read);
-        Seen {
+        let seen = Seen {
             bundle: collect::read(&flags.bundles)?,
             recording,
             failures,
             ..Seen::default()
-        }
+        };
+        (seen, Vec::new())
     };
     seen.recording
         .observations
         .retain(|frame| vrrp::is_about_routers(&frame.bytes));
     let speakers = vrrp::speakers(&seen.recording);
-    if flags.bundles.is_empty() && flags.read.is_empty() && !flags.no_probe {
-        seen.asked = ask(&seen, &speakers);
+    if is_live && !flags.no_probe {
+        seen.asked = ask(&seen, &speakers, &mut stations);
     }
-    let findings = vrrp::examine(Scene {
+    drop(stations);
+    let mut findings = vrrp::examine(Scene {
         bundle: &seen.bundle,
         recording: &seen.recording,
         speakers: &speakers,
         asked: &seen.asked,
     });
+    let mut untried = Vec::new();
+    trial::all(&mut findings, &seen.bundle, None, &mut untried);
+    let told = |one: Unobserved| format!("{}: {}", one.what, one.because);
+    seen.failures.extend(untried.into_iter().map(told));
     if findings.is_empty() && speakers.is_empty() {
         let failures = match seen.failures.is_empty() {
             true => String::new(),
@@ -136,80 +134,65 @@ pub(super) fn run(flags: &VrrpFlags) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!findings.is_empty())))
 }
 
-/// Listens, and reads the nodes meanwhile.
-fn live(flags: &VrrpFlags) -> Result<Seen> {
+/// Listens, and reads the nodes meanwhile; the stations at hosts can still ask.
+fn live(flags: &VrrpFlags) -> Result<(Seen, Vec<Station>)> {
     let nodes = flags.nodes.nodes()?;
-    let mut places = Vec::new();
-    let mut failures = Vec::new();
-    for node in &nodes {
-        match node {
-            Node::Here => places.push(Place {
-                netns: None,
-                devices: flags.interface.clone(),
-            }),
-            Node::Netns(name) => places.push(Place {
-                netns: Some(name.clone()),
-                devices: Vec::new(),
-            }),
-            Node::Host(host) => failures.push(format!(
-                "frames at {host}: capture there with `pointsman capture --host`, and --read the file"
-            )),
+    // What they are called is known when they have been read.
+    let unread = nodes.iter().map(|node| Snapshot {
+        node: match node {
+            Node::Here => hostname(),
+            Node::Netns(name) | Node::Host(name) => name.clone(),
+        },
+        origin: match node {
+            Node::Here => Origin::Here,
+            Node::Netns(name) => Origin::Netns(name.clone()),
+            Node::Host(host) => Origin::Host(host.clone()),
+        },
+        ..Snapshot::default()
+    });
+    let unread = Bundle {
+        nodes: unread.collect(),
+    };
+    let ssh = Ssh {
+        program: flags.nodes.ssh.as_os_str(),
+        sudo: flags.nodes.sudo,
+    };
+    let mut unobserved = Vec::new();
+    let watch = Watch::listen(&unread, &flags.interface, Some(ssh), &mut unobserved);
+    let began = Instant::now();
+    let nodes = nodes.into_iter().map(|node| (node, None)).collect();
+    let (bundle, mut failures) = collect::collect(&flags.nodes, nodes, &Wish::default());
+    let limit = Duration::from_secs(flags.seconds);
+    thread::sleep(limit.saturating_sub(began.elapsed()));
+    let (mut recording, mut stations) = watch.heard(&mut unobserved)?;
+    let name = |called: &str| {
+        let mut unread = unread.nodes.iter();
+        let origin = &unread.find(|node| node.node == called)?.origin;
+        let mut read = bundle.nodes.iter();
+        Some(read.find(|node| node.origin == *origin)?.node.clone())
+    };
+    for point in &mut recording.points {
+        let peer = point.peer.as_mut().map(|(node, _)| node);
+        for called in std::iter::once(&mut point.node).chain(peer) {
+            if let Some(name) = name(called) {
+                *called = name;
+            }
         }
     }
-    let began = Instant::now();
-    let limit = Duration::from_secs(flags.seconds);
-    let options = Options {
-        buffer_bytes: BUFFER,
-        snaplen: Some(512),
-        filter: filter(),
-        ..Options::default()
-    };
-    let host = hostname();
-    // What directors do is no matter: they leave VRRP to the kernel.
-    let opened = points::open(&places, &host, &Wanted::default(), &options)?;
-    let (points, captures) = (opened.points, opened.captures);
-    thread::scope(|scope| {
-        let listening = scope.spawn(move || {
-            let mut recording = Recording {
-                points,
-                observations: Vec::new(),
-            };
-            let mut captures = Captures::new(captures);
-            while began.elapsed() < limit {
-                let left = limit.saturating_sub(began.elapsed());
-                captures.read(left, None, |point, frame| {
-                    if recording.observations.len() < FRAMES {
-                        recording.observations.push(observation(point, frame));
-                    }
-                })?;
-            }
-            anyhow::Ok(recording)
-        });
-        let nodes = nodes.iter().map(|node| (node.clone(), None)).collect();
-        let (bundle, unreached) = collect::collect(&flags.nodes, nodes, &Wish::default());
-        failures.extend(unreached);
-        let recording = listening
-            .join()
-            .map_err(|_| anyhow::anyhow!("the capture ended by itself"))?
-            .context("capturing")?;
-        let mut seen = Seen {
-            bundle,
-            recording,
-            asked: Vec::new(),
-            failures,
-        };
-        // This host's points are called as the node is.
-        let here = seen.bundle.nodes.iter();
-        let mut here = here.filter(|node| node.origin == Origin::Here);
-        if let Some(name) = here.next().map(|node| node.node.clone()) {
-            for point in &mut seen.recording.points {
-                if point.netns.is_none() {
-                    point.node.clone_from(&name);
-                }
-            }
+    for station in &mut stations {
+        if let Some(name) = name(station.node()) {
+            station.rename(name);
         }
-        Ok(seen)
-    })
+    }
+    let told = |one: Unobserved| format!("{}: {}", one.what, one.because);
+    failures.extend(unobserved.into_iter().map(told));
+    let seen = Seen {
+        bundle,
+        recording,
+        asked: Vec::new(),
+        failures,
+    };
+    Ok((seen, stations))
 }
 
 fn hostname() -> String {
@@ -217,37 +200,8 @@ fn hostname() -> String {
     name.trim().to_owned()
 }
 
-/// Keeps VRRP, ARP and neighbor discovery; of a VLAN's frames too, for the kernel takes their tag out.
-fn filter() -> Vec<libc::sock_filter> {
-    let load = |size: u32, at: u32| (libc::BPF_LD | size | libc::BPF_ABS, 0, 0, at);
-    let equal = |value, yes, no| (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value);
-    let verdict = |length| (libc::BPF_RET | libc::BPF_K, 0, 0, length);
-    [
-        load(libc::BPF_H, 12),
-        equal(0x0806, 8, 0),
-        equal(0x0800, 0, 2),
-        load(libc::BPF_B, 23),
-        equal(112, 5, 6),
-        equal(0x86dd, 0, 5),
-        load(libc::BPF_B, 20),
-        equal(112, 2, 0),
-        equal(58, 0, 2),
-        // Echoes and errors are sorted out later.
-        verdict(u32::MAX),
-        verdict(u32::MAX),
-        verdict(0),
-    ]
-    .map(|(code, jt, jf, k)| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    })
-    .to_vec()
-}
-
 /// Asks for each virtual address, from nodes that hear its master and are not it.
-fn ask(seen: &Seen, speakers: &[Speaker]) -> Vec<Asked> {
+fn ask(seen: &Seen, speakers: &[Speaker], stations: &mut [Station]) -> Vec<Asked> {
     let mut asked = Vec::new();
     let mut done = BTreeSet::new();
     for speaker in speakers.iter().filter(|speaker| !speaker.stopped) {
@@ -260,9 +214,25 @@ fn ask(seen: &Seen, speakers: &[Speaker]) -> Vec<Asked> {
                 if !done.insert((node.node.clone(), *address)) {
                     continue;
                 }
-                if let Some(own) = asker(node, &point.device, *address, speaker)
-                    && let Some(answers) = answers(node, &point.device, own, *address)
-                {
+                let Some(own) = asker(node, &point.device, *address, speaker) else {
+                    continue;
+                };
+                let inquiry = Inquiry {
+                    device: point.device.clone(),
+                    own,
+                    address: *address,
+                };
+                let station = stations.iter_mut().find(|one| one.node() == node.node);
+                let answers = match (&node.origin, station) {
+                    (Origin::Here, _) => inquiry.ask(None),
+                    (Origin::Netns(name), _) => NetNs::open(name)
+                        .map_err(Into::into)
+                        .and_then(|netns| inquiry.ask(Some(&netns))),
+                    (Origin::Host(_), Some(station)) => station.ask(&inquiry),
+                    (Origin::Host(_), None) => continue,
+                };
+                // Where nobody can be asked nobody is known not to answer.
+                if let Ok(answers) = answers {
                     asked.push(Asked {
                         node: node.node.clone(),
                         address: *address,
@@ -289,41 +259,6 @@ fn asker(node: &Snapshot, device: &str, address: IpAddr, speaker: &Speaker) -> O
         }
     });
     own.next().map(|own| own.prefix.address)
-}
-
-/// Who answers at an interface; nothing if nobody can be asked there.
-fn answers(node: &Snapshot, device: &str, own: IpAddr, address: IpAddr) -> Option<Vec<Mac>> {
-    let inside = || -> Option<Vec<Mac>> {
-        let link = Netlink::new().ok()?.link_by_name(device).ok()?;
-        let mac = Mac(link.mac?);
-        let options = Options {
-            buffer_bytes: BUFFER,
-            filter: inquiry::answers(),
-            ..Options::default()
-        };
-        let mut capture = Capture::open_with(link.index, &options).ok()?;
-        let mut found = Vec::new();
-        for _ in 0..QUESTIONS {
-            capture.send(&inquiry::question(mac, own, address)).ok()?;
-            let until = Instant::now() + ANSWER;
-            while let Ok(Some(frame)) =
-                capture.next(until.saturating_duration_since(Instant::now()))
-            {
-                if let Some((from, to, mac)) = inquiry::answer(&frame.bytes)
-                    && (from, to) == (address, own)
-                    && !found.contains(&mac)
-                {
-                    found.push(mac);
-                }
-            }
-        }
-        Some(found)
-    };
-    match &node.origin {
-        Origin::Here => inside(),
-        Origin::Netns(name) => NetNs::open(name).ok()?.run_in(inside).ok()?,
-        Origin::Host(_) => None,
-    }
 }
 
 fn line(speaker: &Speaker) -> String {

@@ -20,7 +20,7 @@ use pointsman_path::report::Unobserved;
 use pointsman_path::snapshot::{Origin, Snapshot};
 
 use super::sightings;
-use super::station::Station;
+use super::station::{Errand, Station};
 use crate::capture::points::{self, Opened, Place};
 use crate::far::Ssh;
 
@@ -61,7 +61,12 @@ impl Watch {
     ) -> Self {
         // First, for they take longest to begin.
         let stations = ssh.map_or_else(Vec::new, |ssh| {
-            Station::send(bundle, wanted, address, ssh, unobserved)
+            let errand = Errand::Service {
+                address,
+                ends: wanted.ends.clone(),
+                clients: wanted.clients.clone(),
+            };
+            Station::send(bundle, &errand, ssh, unobserved)
         });
         let is_near = |node: &Snapshot| !matches!(node.origin, Origin::Host(_));
         if !bundle.nodes.iter().any(is_near) {
@@ -79,7 +84,12 @@ impl Watch {
                 because: format!("{error:#}"),
             });
         };
-        let opened = open(bundle, wanted).map_err(|error| missing(FRAMES_UNSEEN, error));
+        let options = Options {
+            buffer_bytes: BUFFER,
+            ..Options::default()
+        };
+        let opened =
+            open(bundle, &[], wanted, &options).map_err(|error| missing(FRAMES_UNSEEN, error));
         for failure in opened.iter().flat_map(|opened| &opened.directors.failures) {
             missing(
                 "the director's own records",
@@ -115,6 +125,73 @@ impl Watch {
             nodes: bundle.clone(),
             stations,
         }
+    }
+
+    /// Begins to listen to virtual routers and neighbors; this host's own interfaces can be named.
+    pub(super) fn listen(
+        bundle: &Bundle,
+        interfaces: &[String],
+        ssh: Option<Ssh<'_>>,
+        unobserved: &mut Vec<Unobserved>,
+    ) -> Self {
+        let stations = ssh.map_or_else(Vec::new, |ssh| {
+            Station::send(bundle, &Errand::Routers, ssh, unobserved)
+        });
+        let is_near = |node: &Snapshot| !matches!(node.origin, Origin::Host(_));
+        let options = Options {
+            buffer_bytes: BUFFER,
+            snaplen: Some(512),
+            filter: router_filter(),
+            ..Options::default()
+        };
+        // What directors do is no matter: they leave VRRP to the kernel.
+        let begin = || open(bundle, interfaces, &Wanted::default(), &options).and_then(spawn);
+        let captures = match bundle.nodes.iter().any(is_near).then(begin).transpose() {
+            Ok(captures) => captures,
+            Err(error) => {
+                unobserved.push(Unobserved {
+                    what: FRAMES_UNSEEN.to_owned(),
+                    because: format!("{error:#}"),
+                });
+                None
+            }
+        };
+        Self {
+            captures,
+            drops: None,
+            owners: HashMap::new(),
+            nodes: Bundle::default(),
+            stations,
+        }
+    }
+
+    /// Listens no longer: what was heard, and the stations, which can still ask.
+    pub(super) fn heard(
+        mut self,
+        unobserved: &mut Vec<Unobserved>,
+    ) -> Result<(Recording, Vec<Station>)> {
+        let mut stations = std::mem::take(&mut self.stations);
+        let mut far = thread::scope(|scope| {
+            let threads = stations.iter_mut().map(|station| {
+                let node = station.node().to_owned();
+                (node, scope.spawn(|| station.report()))
+            });
+            let threads: Vec<_> = threads.collect();
+            let threads = threads.into_iter();
+            let ended = threads.filter_map(|(node, thread)| Some((node, thread.join().ok()?)));
+            ended.collect::<Vec<_>>()
+        });
+        let (mut recording, _) = self.end(unobserved)?;
+        for (node, report) in far.drain(..) {
+            match report {
+                Ok((more, _)) => recording.append(more),
+                Err(error) => unobserved.push(Unobserved {
+                    what: format!("frames at {node}"),
+                    because: format!("{error:#}"),
+                }),
+            }
+        }
+        Ok((recording, stations))
     }
 
     /// The station at a node.
@@ -206,7 +283,12 @@ fn owners(bundle: &Bundle) -> HashMap<u32, String> {
         .collect()
 }
 
-fn open(bundle: &Bundle, wanted: &Wanted) -> Result<Opened> {
+fn open(
+    bundle: &Bundle,
+    interfaces: &[String],
+    wanted: &Wanted,
+    options: &Options,
+) -> Result<Opened> {
     let mut names: HashMap<String, String> = HashMap::new();
     let mut places = Vec::new();
     let mut host = "here".to_owned();
@@ -222,17 +304,14 @@ fn open(bundle: &Bundle, wanted: &Wanted) -> Result<Opened> {
             }
             Origin::Host(_) => continue,
         };
-        places.push(Place {
-            netns,
-            devices: Vec::new(),
-        });
+        let devices = match netns {
+            None => interfaces.to_vec(),
+            Some(_) => Vec::new(),
+        };
+        places.push(Place { netns, devices });
     }
     anyhow::ensure!(!places.is_empty(), "no node is on this machine");
-    let options = Options {
-        buffer_bytes: BUFFER,
-        ..Options::default()
-    };
-    let mut opened = points::open(&places, &host, wanted, &options)?;
+    let mut opened = points::open(&places, &host, wanted, options)?;
     let rename = |name: &mut String| {
         if let Some(node) = names.get(name) {
             name.clone_from(node);
@@ -286,4 +365,33 @@ fn record(opened: Opened, stop: &AtomicBool) -> Result<Recording> {
     }
     recording.join_records();
     Ok(recording)
+}
+
+/// Keeps VRRP, ARP and neighbor discovery; of a VLAN's frames too, for the kernel takes their tag out.
+fn router_filter() -> Vec<libc::sock_filter> {
+    let load = |size: u32, at: u32| (libc::BPF_LD | size | libc::BPF_ABS, 0, 0, at);
+    let equal = |value, yes, no| (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value);
+    let verdict = |length| (libc::BPF_RET | libc::BPF_K, 0, 0, length);
+    [
+        load(libc::BPF_H, 12),
+        equal(0x0806, 8, 0),
+        equal(0x0800, 0, 2),
+        load(libc::BPF_B, 23),
+        equal(112, 5, 6),
+        equal(0x86dd, 0, 5),
+        load(libc::BPF_B, 20),
+        equal(112, 2, 0),
+        equal(58, 0, 2),
+        // Echoes and errors are sorted out later.
+        verdict(u32::MAX),
+        verdict(u32::MAX),
+        verdict(0),
+    ]
+    .map(|(code, jt, jf, k)| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    })
+    .to_vec()
 }
