@@ -158,6 +158,26 @@ fn groups_become_a_service_each() {
 fn every_line_that_counts_otherwise_is_named_with_its_place() {
     for (text, expected) in [
         (
+            instance(" strict_mode\n preempt_delay 5"),
+            "8:2: error: `preempt_delay` is not the RFC's",
+        ),
+        (
+            instance(" strict_mode\n accept"),
+            "8:2: error: `accept` with version 2 is not the RFC's",
+        ),
+        (
+            instance(" strict_mode"),
+            "7:2: warning: in strict mode a master that was paused and comes back is not answered",
+        ),
+        (
+            instance(" strict_mode\n use_vmac x 02:00:00:00:00:07"),
+            "8:2: error: a link-layer address behind `use_vmac` is not the RFC's",
+        ),
+        (
+            "global_defs {\n nftables a b\n}\n".to_owned(),
+            "2:13: warning: `b` behind `nftables` is ignored",
+        ),
+        (
             instance(" prioriti 5"),
             "7:2: error: unknown keyword `prioriti` in vrrp_instance",
         ),
@@ -349,7 +369,12 @@ fn a_virtual_router_may_have_its_own_link_layer_address() {
         + &router("B", "use_vmac\n vmac_xmit_base", "fd00::1")
         + &router("C", "use_vmac mine 02:00:00:00:00:07", "10.0.0.2")
         + &router("D", "", "10.0.0.3")
-        + &router("E", "use_vmac\n unicast_peer {\n 10.0.0.9\n }", "10.0.0.4");
+        + &router("E", "use_vmac\n unicast_peer {\n 10.0.0.9\n }", "10.0.0.4")
+        + &router(
+            "F",
+            "strict_mode\n use_vmac s 02:00:00:00:00:08\n vmac_xmit_base",
+            "10.0.0.5",
+        );
     let (configuration, _) = read(&text);
     let vmacs: Vec<_> = configuration
         .instances
@@ -374,6 +399,7 @@ fn a_virtual_router_may_have_its_own_link_layer_address() {
             "mine 02:00:00:00:00:07 false",
             "none",
             "vrrp4.51 00:00:5e:00:01:33 true",
+            "s 00:00:5e:00:01:33 false",
         ]
     );
 }

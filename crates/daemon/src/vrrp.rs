@@ -10,6 +10,7 @@ mod holding;
 pub mod hooks;
 pub mod inquiry;
 pub mod process;
+mod refusal;
 mod surroundings;
 pub mod track;
 mod vmac;
@@ -33,6 +34,7 @@ use tokio::sync::oneshot;
 pub use engine::INTERFACE_TRACKER;
 pub use farewell::Farewell;
 pub use holding::Holding;
+pub use refusal::RefusalConfig;
 pub use vmac::Vmac;
 pub use watch::{VERIFY_TRACKER, Verification};
 
@@ -45,6 +47,8 @@ pub struct VrrpConfig {
     pub groups: Vec<Group>,
     /// For how long after the start nothing is sent or taken over (`vrrp_startup_delay`).
     pub startup_delay: Duration,
+    /// The rules of masters that accept nothing at their addresses.
+    pub refusal: RefusalConfig,
 }
 
 /// A virtual router, and what the kernel has to know of it.
@@ -60,6 +64,8 @@ pub struct Instance {
     pub track_interface: bool,
     /// Its own link-layer address, if it has one (`use_vmac`).
     pub vmac: Option<Vmac>,
+    /// True when the master accepts nothing at its addresses (`no_accept`).
+    pub refuses: bool,
     /// How it finds out whether its addresses are believed (`verify_vip`).
     pub verification: Option<Verification>,
 }
@@ -91,6 +97,9 @@ pub struct Left {
     /// Kernel parameters that were changed for them, as they were.
     #[serde(default)]
     pub changed: BTreeMap<String, String>,
+    /// True while tables of nftables drop what comes to some of the addresses.
+    #[serde(default)]
+    pub refuses: bool,
     /// What trackers found last.
     #[serde(default)]
     pub readings: BTreeMap<String, Found>,

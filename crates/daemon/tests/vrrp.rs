@@ -4,6 +4,8 @@
 mod frr;
 #[path = "vrrp/keepalived.rs"]
 mod keepalived;
+#[path = "vrrp/refusal.rs"]
+mod refusal;
 #[path = "vrrp/segment.rs"]
 mod segment;
 
@@ -98,6 +100,7 @@ impl Manner {
                 mac: pointsman_wire::vrrp::virtual_mac(51, self.v6),
                 advertise_below: false,
             }),
+            refuses: false,
             verification: None,
         };
         VrrpConfig {

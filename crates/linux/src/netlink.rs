@@ -18,6 +18,7 @@ mod monitor;
 mod neighbour;
 mod new_route;
 mod nftables;
+mod refusal;
 mod route;
 mod rule_trace;
 
@@ -27,6 +28,7 @@ pub use monitor::{Event, Monitor};
 pub use neighbour::{Neighbour, NeighbourAdded, nud};
 pub use new_route::NewRoute;
 pub use nftables::{CountingChain, CountingRule, Layer, OwnTable, Packets, handles};
+pub use refusal::RefusalTable;
 pub use route::{Route, RouteKind};
 pub use rule_trace::{RuleTraces, Step, TraceStep};
 

@@ -396,24 +396,20 @@ pub fn broken(observed: &Observed<'_>, cause: Option<&Finding>) -> (String, Opti
 }
 
 /// A conversation of the service in which a packet got lost, or ARP about it; one that ends at the cause
-/// before others, and the client's before those of others, such as a director's checks.
+/// before others.
 fn broken_conversation<'a>(
     observed: &Observed<'a>,
     cause: Option<&Finding>,
 ) -> Option<&'a Conversation> {
     let ladder = observed.ladder;
-    let lost = |one: &Conversation| {
+    let lost = |one: &&Conversation| {
         let mut ends = diagnosis::ends(observed);
-        ends.any(|end| std::ptr::eq(end, one))
+        ends.any(|end| std::ptr::eq(end, *one))
     };
-    let of_service = |one: &Conversation| {
+    let of_service = |one: &&Conversation| {
         one.service.ip() == observed.service.ip() && matches!(one.protocol, Protocol::Ip(_))
     };
-    let of_others = |one: &Conversation| {
-        let client = observed.client;
-        client.is_some_and(|client| of_service(one) && one.client.ip() != client)
-    };
-    let at_cause = |one: &Conversation| {
+    let at_cause = |one: &&Conversation| {
         let Some(cause) = cause else { return false };
         let mut packets = one.packets.iter().filter(|packet| !packet.delivered);
         packets.any(|packet| {
@@ -421,22 +417,15 @@ fn broken_conversation<'a>(
             last.is_some_and(|hop| ladder.points[hop.point].node == cause.node)
         })
     };
-    // The first of those that fit best.
-    let all = ladder.conversations.iter().filter_map(|one| {
-        let (lost, of_service) = (lost(one), of_service(one));
-        let fit = match (lost && at_cause(one), lost, of_service) {
-            (true, _, true) => 4,
-            (true, _, false) => 3,
-            (false, true, true) => 2,
-            (false, false, true) => 1,
-            (false, true, false) => 0,
-            (false, false, false) => return None,
-        };
-        Some((!of_others(one), fit, one))
-    });
-    all.rev()
-        .max_by_key(|(own, fit, _)| (*own, *fit))
-        .map(|(.., one)| one)
+    let all = || ladder.conversations.iter();
+    all()
+        .filter(of_service)
+        .filter(at_cause)
+        .find(lost)
+        .or_else(|| all().filter(at_cause).find(lost))
+        .or_else(|| all().filter(of_service).find(lost))
+        .or_else(|| all().find(of_service))
+        .or_else(|| all().find(lost))
 }
 
 /// What a file of the captured frames says of them: the verdict about all, findings where packets end.
@@ -520,9 +509,7 @@ pub fn limits(ladder: &Ladder) -> Vec<Unobserved> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::Bundle;
     use crate::finding::{Evidence, Witness};
-    use crate::observation::Recording;
 
     fn question() -> Question {
         Question {
@@ -584,45 +571,5 @@ mod tests {
         let partly = verdict(&[], &partly, false);
         assert_eq!((partly.status, partly.code), (Status::Fault, None));
         assert!(partly.summary.contains("1 of 2"), "{}", partly.summary);
-    }
-
-    #[test]
-    fn the_clients_way_is_shown_before_that_of_checks() {
-        let conversation = |client: &str| Conversation {
-            protocol: Protocol::Ip(6),
-            client: client.parse().unwrap(),
-            service: question().service,
-            server: None,
-            packets: Vec::new(),
-        };
-        let ladder = Ladder {
-            conversations: [
-                "192.0.2.7:62838",
-                "198.51.100.1:40000",
-                "198.51.100.1:40001",
-            ]
-            .map(conversation)
-            .into(),
-            ..Ladder::default()
-        };
-        let (bundle, recording) = (Bundle::default(), Recording::default());
-        let shown = |client: &str| {
-            let observed = Observed {
-                service: question().service,
-                client: Some(client.parse().unwrap()),
-                before: &bundle,
-                after: &bundle,
-                recording: &recording,
-                ladder: &ladder,
-                drops: &[],
-                routes: &[],
-                outcomes: &[Outcome::Answered],
-                udp: false,
-            };
-            broken_conversation(&observed, None).map(|one| one.client.to_string())
-        };
-        assert_eq!(shown("198.51.100.1").as_deref(), Some("198.51.100.1:40000"));
-        // Who is not seen may be hidden behind somebody.
-        assert_eq!(shown("203.0.113.9").as_deref(), Some("192.0.2.7:62838"));
     }
 }

@@ -8,6 +8,7 @@ mod method;
 mod service;
 mod service_group;
 mod settling;
+mod strictness;
 mod sync_group;
 mod tls;
 mod tracking;

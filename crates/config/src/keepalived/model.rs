@@ -12,7 +12,7 @@ mod service;
 pub use checker::{
     Binding, Check, Checker, HttpCheck, HttpProtocol, Probe, StatusCodes, Timing, UrlCheck,
 };
-pub use global::{Announce, Fifo, Global};
+pub use global::{Announce, Fifo, Firewall, Global};
 pub use instance::{
     Authentication, Instance, Notify, Peer, SyncGroup, Track, Tracked, Verification,
     VirtualAddress, VirtualMac,

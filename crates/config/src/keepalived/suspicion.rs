@@ -200,7 +200,7 @@ fn identity(reader: &mut Reader<'_>, instance: &Instance) {
         );
         reader.warning(instance.places.near("advert_int"), text);
     }
-    if instance.lower_no_advert && instance.announce.lower_repeat == 0 {
+    if instance.lower_no_advert && instance.announce.lower_repeat == 0 && !instance.strict {
         let text = "a master that was paused and comes back is not answered: the segment may believe it, and lose the \
                     addresses; leave lower_prio_no_advert or garp_lower_prio_repeat as they are";
         reader.warning(

@@ -53,6 +53,9 @@ pub fn configuration(seed: u64) -> String {
         "vrrp_down_timer_adverts 5",
         "vrrp_mcast_group4 224.0.0.20",
     ]);
+    if chance.once_in(5) {
+        text += "vrrp_strict\n";
+    }
     text += "}\n";
     if chance.once_in(2) {
         text += "virtual_server_group G {\n10.7.0.1 80\n10.7.0.2-5 81\n10.7.1.0/30 82\n}\n";
@@ -215,6 +218,14 @@ fn instance(chance: &mut Chance, text: &mut String, number: u64) {
         "track_interface {\neth2\neth3 weight 5\n}",
         "authentication {\nauth_type PASS\nauth_pass abc\n}",
     ]);
+    *text += match chance.below(6) {
+        0 => "accept\n",
+        1 => "no_accept\n",
+        2 => "strict_mode\n",
+        3 => "strict_mode\naccept\n",
+        4 => "strict_mode off\n",
+        _ => "",
+    };
     if unicast {
         *text += "unicast_peer {\n192.168.250.77\n192.168.250.78 min_ttl 3\n}\n";
     }

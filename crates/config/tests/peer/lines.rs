@@ -68,6 +68,7 @@ const FACTS: &[&str] = &[
     "Virtual Router ID =",
     "Priority =",
     "Advert interval =",
+    "Accept =",
     "Preempt =",
     "Preempt delay =",
     "Authentication type =",
@@ -466,6 +467,7 @@ fn instance(said: &mut Said, configuration: &Configuration, one: &Instance) {
         _ => format!("Advert interval = {} ms", one.interval.as_millis()),
     });
     let on = |on| if on { "enabled" } else { "disabled" };
+    said.push(format!("Accept = {}", on(one.accept)));
     said.push(format!("Preempt = {}", on(one.preempt)));
     if !one.preempt_delay.is_zero() {
         said.push(format!(

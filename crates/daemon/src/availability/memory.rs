@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use pointsman_linux::netlink::Netlink;
+use pointsman_linux::netlink::{Netlink, RefusalTable};
 use pointsman_linux::sysctl;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,11 @@ pub fn release(left: &Path) -> usize {
         }
     });
     let released = released.count();
+    if memory.left.refuses
+        && let Err(error) = RefusalTable::sweep(None)
+    {
+        tracing::warn!(%error, "can't remove the rules of virtual addresses");
+    }
     for farewell in &memory.left.farewells {
         if let Err(error) = farewell.say(memory.age(), &mut netlink) {
             tracing::warn!("others are not told that this host stops: {error:#}");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use pointsman_config::keepalived::Configuration;
 use pointsman_config::keepalived::model::{
-    Authentication, Instance, Notify, Tracked, VirtualAddress,
+    Authentication, Firewall, Instance, Notify, Tracked, VirtualAddress,
 };
 
 use pointsman_ha::vrrp::{Tracker, VerifyConfig};
@@ -14,7 +14,7 @@ use super::command::Commands;
 use crate::vrrp::hooks::{HooksConfig, Scripts};
 use crate::vrrp::process::{ParameterMatch, ProcessTracker};
 use crate::vrrp::track::{FileTracker, ScriptTracker};
-use crate::vrrp::{self, Group, Holding, VERIFY_TRACKER, Verification, VrrpConfig};
+use crate::vrrp::{self, Group, Holding, RefusalConfig, VERIFY_TRACKER, Verification, VrrpConfig};
 
 /// The virtual routers and their groups.
 pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> VrrpConfig {
@@ -39,6 +39,8 @@ pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> V
                     mac: vmac.mac,
                     advertise_below: vmac.advertise_below,
                 }),
+                // Who owns the addresses accepts in any case.
+                refuses: !instance.accept && instance.priority < 255,
                 verification: instance.verification.as_ref().map(|wish| Verification {
                     config: VerifyConfig {
                         every: wish.every,
@@ -58,6 +60,16 @@ pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> V
         instances,
         groups: groups.collect(),
         startup_delay: configuration.global.startup_delay,
+        refusal: refusal(&configuration.global.firewall),
+    }
+}
+
+fn refusal(firewall: &Firewall) -> RefusalConfig {
+    let usual = RefusalConfig::default();
+    RefusalConfig {
+        table: firewall.table.clone().unwrap_or(usual.table),
+        priority: firewall.priority,
+        counts: firewall.counts,
     }
 }
 

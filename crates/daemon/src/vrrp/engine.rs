@@ -21,6 +21,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::farewell::Farewell;
 use super::holding::Holding;
+use super::refusal::Refusals;
 use super::surroundings::Surroundings;
 use super::vmac::Vmacs;
 use super::watch::{VERIFY_TRACKER, Watch};
@@ -71,6 +72,9 @@ pub(super) struct Engine {
     held: BTreeMap<(u32, IpAddr), u8>,
     /// What is remembered in case that the daemon dies.
     will: Will,
+    refusals: Refusals,
+    /// What is held, or who refuses, has changed since refusals were settled.
+    unsettled: bool,
     complaints: BTreeMap<(usize, &'static str), Instant>,
     /// Names of interfaces that are tracked.
     tracked: BTreeSet<String>,
@@ -117,6 +121,8 @@ impl Engine {
             senders: BTreeMap::new(),
             held: BTreeMap::new(),
             will: Will::default(),
+            refusals: Refusals::new(config.refusal.clone(), !resume.is_empty()),
+            unsettled: !resume.is_empty(),
             complaints: BTreeMap::new(),
             tracked: tracked_interfaces(config),
             epoch: Instant::now(),
@@ -386,6 +392,7 @@ impl Engine {
             held: held.collect(),
             vmacs,
             changed,
+            refuses: self.refusals.is_any(),
             readings: readings.collect(),
             farewells: Farewell::all(self.router.clone(), &self.instances, self.now()),
         }
@@ -420,6 +427,11 @@ impl Engine {
         self.hold_otherwise(&before);
         self.retain_vmacs();
         self.clear_stale(&BTreeSet::new());
+        if let Err(error) = self.refusals.set_config(config.refusal.clone()) {
+            tracing::error!("can't change the rules of virtual addresses: {error:#}");
+        }
+        self.unsettled = true;
+        self.settle_refusals();
         self.look();
         Ok(())
     }
@@ -440,6 +452,7 @@ impl Engine {
             }
         }
         self.lower_vmacs();
+        self.settle_refusals();
     }
 
     fn send(&mut self, at: usize, datagram: Datagram) {
@@ -495,9 +508,11 @@ impl Engine {
         let Some(index) = index else {
             return tracing::error!(%address, "the interface of a virtual address is not there");
         };
+        self.refuse(at);
         match self.netlink.address_add(&holding.on(index)) {
             Ok(()) => {
                 self.held.insert((index, address), holding.prefix);
+                self.unsettled = true;
             }
             Err(error) => tracing::error!(%error, %address, "can't add a virtual address"),
         }
@@ -509,8 +524,45 @@ impl Engine {
             return;
         };
         self.held.remove(&(index, address));
+        self.unsettled = true;
         if let Err(error) = self.netlink.address_delete(index, address, prefix) {
             tracing::error!(%error, %address, "can't remove a virtual address");
+        }
+    }
+
+    /// What a virtual router that accepts nothing refuses, in force before the host has it.
+    fn refuse(&mut self, at: usize) {
+        if !self.instances[at].refuses {
+            return;
+        }
+        let all = self.own_addresses(at).into_iter();
+        let all: Vec<_> = all
+            .filter_map(|address| Some((self.holding(at, address).1?, address)))
+            .collect();
+        if let Err(error) = self.refusals.add(&all) {
+            self.complain_of(
+                at,
+                "refuse what comes to its addresses",
+                &format!("{error:#}"),
+            );
+        }
+    }
+
+    /// Refuses what is for addresses that are held and accept nothing, no more and no less.
+    fn settle_refusals(&mut self) {
+        if !std::mem::take(&mut self.unsettled) {
+            return;
+        }
+        let mut refused = BTreeSet::new();
+        for at in (0..self.instances.len()).filter(|at| self.instances[*at].refuses) {
+            for address in self.own_addresses(at) {
+                let (_, index) = self.holding(at, address);
+                let one = index.map(|index| (index, address));
+                refused.extend(one.filter(|one| self.held.contains_key(one)));
+            }
+        }
+        if let Err(error) = self.refusals.settle(refused) {
+            tracing::error!("can't settle the rules of virtual addresses: {error:#}");
         }
     }
 

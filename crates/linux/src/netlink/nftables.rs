@@ -16,49 +16,49 @@ use super::{
 use crate::deadline::Deadline;
 
 // `linux/netfilter/nfnetlink.h` and `nf_tables.h`.
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
-const NEWTABLE: u16 = SUBSYSTEM << 8;
-const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
-const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
-const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
+pub(super) const NEWTABLE: u16 = SUBSYSTEM << 8;
+pub(super) const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
+pub(super) const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
+pub(super) const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
 const GETRULE: u16 = SUBSYSTEM << 8 | 7;
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_APPEND: u16 = 0x800;
-const NESTED: u16 = 0x8000;
-const TABLE_NAME: u16 = 1;
+pub(super) const NLM_F_CREATE: u16 = 0x400;
+pub(super) const NLM_F_EXCL: u16 = 0x200;
+pub(super) const NLM_F_APPEND: u16 = 0x800;
+pub(super) const NESTED: u16 = 0x8000;
+pub(super) const TABLE_NAME: u16 = 1;
 const TABLE_FLAGS: u16 = 2;
 const TABLE_F_OWNER: u32 = 2;
-const CHAIN_TABLE: u16 = 1;
-const CHAIN_NAME: u16 = 3;
-const CHAIN_HOOK: u16 = 4;
-const CHAIN_POLICY: u16 = 5;
-const CHAIN_TYPE: u16 = 7;
-const HOOK_NUMBER: u16 = 1;
-const HOOK_PRIORITY: u16 = 2;
-const RULE_TABLE: u16 = 1;
-const RULE_CHAIN: u16 = 2;
+pub(super) const CHAIN_TABLE: u16 = 1;
+pub(super) const CHAIN_NAME: u16 = 3;
+pub(super) const CHAIN_HOOK: u16 = 4;
+pub(super) const CHAIN_POLICY: u16 = 5;
+pub(super) const CHAIN_TYPE: u16 = 7;
+pub(super) const HOOK_NUMBER: u16 = 1;
+pub(super) const HOOK_PRIORITY: u16 = 2;
+pub(super) const RULE_TABLE: u16 = 1;
+pub(super) const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
-const RULE_EXPRESSIONS: u16 = 4;
-const LIST_ELEMENT: u16 = 1;
-const EXPRESSION_NAME: u16 = 1;
-const EXPRESSION_DATA: u16 = 2;
-const DATA_VALUE: u16 = 1;
+pub(super) const RULE_EXPRESSIONS: u16 = 4;
+pub(super) const LIST_ELEMENT: u16 = 1;
+pub(super) const EXPRESSION_NAME: u16 = 1;
+pub(super) const EXPRESSION_DATA: u16 = 2;
+pub(super) const DATA_VALUE: u16 = 1;
 const COUNTER_PACKETS: u16 = 2;
 /// The register that everything is loaded into.
 const REGISTER: u32 = 1;
 const META_PROTOCOL: u32 = 1;
 const META_TRACE: u32 = 12;
-const META_TRANSPORT: u32 = 16;
-const NETWORK_HEADER: u32 = 1;
-const TRANSPORT_HEADER: u32 = 2;
-const EQUAL: u32 = 0;
+pub(super) const META_TRANSPORT: u32 = 16;
+pub(super) const NETWORK_HEADER: u32 = 1;
+pub(super) const TRANSPORT_HEADER: u32 = 2;
+pub(super) const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
-const AT_MOST: u32 = 3;
-const AT_LEAST: u32 = 5;
-const ACCEPT: u32 = 1;
+pub(super) const AT_MOST: u32 = 3;
+pub(super) const AT_LEAST: u32 = 5;
+pub(super) const ACCEPT: u32 = 1;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
@@ -66,7 +66,7 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Most rules in one message to the kernel.
 const RULES_AT_ONCE: usize = 64;
 /// Bytes of `struct nfgenmsg`.
-const HEADER_LEN: usize = 4;
+pub(super) const HEADER_LEN: usize = 4;
 
 /// What the tables of a family see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -253,47 +253,56 @@ impl OwnTable {
     /// Has the kernel do all these requests, or none.
     fn commit(&mut self, requests: Vec<Request>) -> Result<(), Error> {
         let what = format!("the table {} {} of our own", self.layer.name(), self.name);
-        let header = |kind| {
-            let [high, low] = SUBSYSTEM.to_be_bytes();
-            Request::new(kind, NLM_F_REQUEST, &[0, 0, high, low])
+        commit(&mut self.netlink, what, requests)
+    }
+}
+
+/// Has the kernel do all these requests of a socket of netfilter, or none.
+pub(super) fn commit(
+    netlink: &mut Netlink,
+    what: String,
+    requests: Vec<Request>,
+) -> Result<(), Error> {
+    let header = |kind| {
+        let [high, low] = SUBSYSTEM.to_be_bytes();
+        Request::new(kind, NLM_F_REQUEST, &[0, 0, high, low])
+    };
+    let mut datagram = header(BATCH_BEGIN).finish(next_sequence(netlink));
+    let first = netlink.sequence;
+    let count = requests.len();
+    for (at, request) in requests.into_iter().enumerate() {
+        let request = request.with_flags(if at + 1 == count { NLM_F_ACK } else { 0 });
+        datagram.extend(request.finish(next_sequence(netlink)));
+    }
+    let last = netlink.sequence;
+    datagram.extend(header(BATCH_END).finish(next_sequence(netlink)));
+    let socket = &netlink.socket;
+    let sent = socket.send_to(&datagram, &SocketAddr::new(0, 0), 0);
+    sent.map_err(|source| Error::Socket {
+        call: "send",
+        source,
+    })?;
+    let deadline = Deadline::after(ANSWER_TIMEOUT);
+    loop {
+        let Some(datagram) = receive(socket, deadline)? else {
+            return Err(Error::TimedOut { request: what });
         };
-        let mut datagram = header(BATCH_BEGIN).finish(self.next_sequence());
-        let first = self.netlink.sequence;
-        let count = requests.len();
-        for (at, request) in requests.into_iter().enumerate() {
-            let request = request.with_flags(if at + 1 == count { NLM_F_ACK } else { 0 });
-            datagram.extend(request.finish(self.next_sequence()));
-        }
-        let last = self.netlink.sequence;
-        datagram.extend(header(BATCH_END).finish(self.next_sequence()));
-        let socket = &self.netlink.socket;
-        let sent = socket.send_to(&datagram, &SocketAddr::new(0, 0), 0);
-        sent.map_err(|source| Error::Socket {
-            call: "send",
-            source,
-        })?;
-        let deadline = Deadline::after(ANSWER_TIMEOUT);
-        loop {
-            let Some(datagram) = receive(socket, deadline)? else {
-                return Err(Error::TimedOut { request: what });
-            };
-            for message in Messages(&datagram) {
-                let is_ours = message.sequence.wrapping_sub(first) <= last.wrapping_sub(first);
-                if message.kind != NLMSG_ERROR || !is_ours {
-                    continue;
-                }
-                acknowledgement(&what, &message)?;
-                if message.sequence == last {
-                    return Ok(());
-                }
+        for message in Messages(&datagram) {
+            let is_ours = message.sequence.wrapping_sub(first) <= last.wrapping_sub(first);
+            if message.kind != NLMSG_ERROR || !is_ours {
+                continue;
+            }
+            acknowledgement(&what, &message)?;
+            if message.sequence == last {
+                return Ok(());
             }
         }
     }
+}
 
-    fn next_sequence(&mut self) -> u32 {
-        self.netlink.sequence = self.netlink.sequence.wrapping_add(1);
-        self.netlink.sequence
-    }
+fn next_sequence(netlink: &mut Netlink) -> u32 {
+    netlink.sequence = netlink.sequence.wrapping_add(1);
+    netlink.sequence
 }
 
 impl Drop for OwnTable {
@@ -325,7 +334,7 @@ fn listing(layer: Layer, table: &str, chain: &str) -> Request {
         .attribute(RULE_CHAIN, &text(chain))
 }
 
-fn request(kind: u16, flags: u16, layer: Layer) -> Request {
+pub(super) fn request(kind: u16, flags: u16, layer: Layer) -> Request {
     Request::new(kind, flags, &[layer.number(), 0, 0, 0])
 }
 
@@ -353,14 +362,14 @@ pub(super) fn u64_at(bytes: &[u8]) -> Option<u64> {
 }
 
 /// A string with its NUL.
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     bytes.push(0);
     bytes
 }
 
 /// An attribute as bytes, padded.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
@@ -369,7 +378,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn expression(name: &str, data: &[(u16, u32)], nested: Option<(u16, &[u8])>) -> Vec<u8> {
+pub(super) fn expression(name: &str, data: &[(u16, u32)], nested: Option<(u16, &[u8])>) -> Vec<u8> {
     let mut values: Vec<u8> = data
         .iter()
         .flat_map(|(kind, value)| attribute(*kind, &value.to_be_bytes()))
@@ -385,17 +394,17 @@ fn expression(name: &str, data: &[(u16, u32)], nested: Option<(u16, &[u8])>) -> 
 }
 
 /// Loads what is known of a packet.
-fn load_meta(key: u32) -> Vec<u8> {
+pub(super) fn load_meta(key: u32) -> Vec<u8> {
     expression("meta", &[(1, REGISTER), (2, key)], None)
 }
 
 /// Loads bytes of a packet.
-fn load(header: u32, offset: u32, length: u32) -> Vec<u8> {
+pub(super) fn load(header: u32, offset: u32, length: u32) -> Vec<u8> {
     let data = [(1, REGISTER), (2, header), (3, offset), (4, length)];
     expression("payload", &data, None)
 }
 
-fn compare(how: u32, value: &[u8]) -> Vec<u8> {
+pub(super) fn compare(how: u32, value: &[u8]) -> Vec<u8> {
     expression("cmp", &[(1, REGISTER), (2, how)], Some((3, value)))
 }
 

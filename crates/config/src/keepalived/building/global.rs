@@ -114,6 +114,17 @@ fn protocol(reader: &mut Reader<'_>, global: &mut Global, entry: &Entry<'_>) {
         ("vrrp_higher_prio_send_advert", Value::Switch(on)) => global.higher_send_advert = on,
         ("vrrp_notify_priority_changes", Value::Switch(on)) => global.notify_priority = on,
         ("vrrp_startup_delay", Value::Time(time)) => global.startup_delay = time,
+        ("nftables", Value::Words(words)) => {
+            global.firewall.table = words.first().map(|word| word.text.clone());
+            if let Some(word) = words.get(1) {
+                let text = format!("`{}` behind `nftables` is ignored", word.text);
+                reader.warning(word.place, text);
+            }
+        }
+        ("nftables_priority", Value::Whole(priority)) => {
+            global.firewall.priority = small(priority);
+        }
+        ("nftables_counters", _) => global.firewall.counts = true,
         ("vmac_prefix", Value::Word(word)) => global.vmac_prefix = Some(word.text.clone()),
         _ => {}
     }

@@ -11,7 +11,7 @@ use super::super::model::{
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
 use super::sync_group::notify;
-use super::{Opened, address_line, is_new, small, tracking, verification, virtual_mac};
+use super::{Opened, address_line, is_new, small, strictness, tracking, verification, virtual_mac};
 
 /// `vrrp_instance`.
 pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, at: Opened<'_>) {
@@ -28,8 +28,7 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
         draft.link(reader, &entry);
         notify(&mut draft.instance.notify, &entry);
     }
-    let wish = draft.vmac.take();
-    let mut instance = draft.finish(reader, &configuration.global);
+    let (mut instance, wish) = draft.finish(reader, &configuration.global);
     instance.vmac = wish.map(|wish| {
         virtual_mac::settle(
             &wish,
@@ -52,6 +51,7 @@ struct Draft {
     version: Option<u8>,
     password: Option<[u8; 8]>,
     authentication: Option<bool>,
+    accept: Option<bool>,
     vmac: Option<virtual_mac::Wish>,
 }
 
@@ -77,6 +77,7 @@ impl Draft {
             higher_send_advert: global.higher_send_advert,
             skip_check: global.skip_check,
             strict: global.strict,
+            accept: true,
             source: None,
             track_source: false,
             group: None,
@@ -100,6 +101,7 @@ impl Draft {
             version: None,
             password: None,
             authentication: None,
+            accept: None,
             vmac: None,
         }
     }
@@ -111,6 +113,8 @@ impl Draft {
             _ => &[],
         };
         match entry.keyword.name {
+            "accept" => self.accept = Some(true),
+            "no_accept" => self.accept = Some(false),
             "use_vmac" => self.vmac = Some(virtual_mac::read(reader, words)),
             "verify_vip" => {
                 self.instance.verification = Some(verification::read(reader, words));
@@ -252,7 +256,11 @@ impl Draft {
     }
 
     /// What follows from all keywords together, in keepalived's way.
-    fn finish(mut self, reader: &mut Reader<'_>, global: &Global) -> Instance {
+    fn finish(
+        mut self,
+        reader: &mut Reader<'_>,
+        global: &Global,
+    ) -> (Instance, Option<virtual_mac::Wish>) {
         let master = self.state.unwrap_or(self.priority == Some(255));
         self.instance.priority = self.priority.unwrap_or(if master { 255 } else { 100 });
         self.instance.begins_as_master = master;
@@ -264,6 +272,7 @@ impl Draft {
         self.instance.version = self
             .version
             .unwrap_or(if is_ipv6 { 3 } else { global.version });
+        strictness::begin(reader, &mut self.instance);
         self.authenticate(reader);
         let instance = &mut self.instance;
         preempt(reader, instance);
@@ -291,7 +300,9 @@ impl Draft {
             let text = "`native_ipv6` with IPv4 addresses".to_owned();
             reader.error(instance.places.near("native_ipv6"), text);
         }
-        self.instance
+        strictness::hold(reader, instance, self.accept, self.vmac.as_mut());
+        strictness::warn(reader, instance, global);
+        (self.instance, self.vmac)
     }
 
     fn authenticate(&mut self, reader: &mut Reader<'_>) {
@@ -299,6 +310,10 @@ impl Draft {
         let Some(header) = self.authentication else {
             return;
         };
+        if self.instance.strict {
+            let text = "authentication is not the RFC's: in strict mode none is used".to_owned();
+            return reader.error(place, text);
+        }
         let Some(password) = self.password else {
             let text = "authentication without `auth_pass` is none".to_owned();
             return reader.error(place, text);

@@ -17,6 +17,13 @@ pub(super) struct Wish {
     mac: Option<Mac>,
 }
 
+impl Wish {
+    /// Leaves the link-layer address to the virtual router's id; true if another one was wished.
+    pub(super) fn forget_mac(&mut self) -> bool {
+        self.mac.take().is_some()
+    }
+}
+
 /// Reads `[NAME [MAC]] [netlink_notify_msg] [group N]`.
 pub(super) fn read(reader: &mut Reader<'_>, words: &[Word]) -> Wish {
     let mut wish = Wish::default();
@@ -74,7 +81,7 @@ pub(super) fn settle(
             .mac
             .unwrap_or_else(|| vrrp::virtual_mac(instance.vrid, v6)),
         // Peers are answered at the address below.
-        advertise_below: instance.places.of("vmac_xmit_base").is_some()
+        advertise_below: instance.places.of("vmac_xmit_base").is_some() && !instance.strict
             || !instance.peers.is_empty(),
     }
 }

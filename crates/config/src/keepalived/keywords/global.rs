@@ -15,7 +15,7 @@ const NO_MAIL: &str = "no mail is sent anyway";
 const SNMP: &str = "there is no SNMP; metrics are at `GET /metrics`";
 const DBUS: &str = "there is no D-Bus interface";
 const PRIORITY: &str = "the service manager sets priorities, processors and memory limits";
-const FIREWALL: &str = "Pointsman makes no firewall rules for virtual MACs and groups of services";
+const FIREWALL: &str = "Pointsman makes no firewall rules for groups of services";
 const RELOAD: &str =
     "Pointsman checks a new configuration as a whole before it takes anything of it";
 const PIDS: &str = "Pointsman has no pid files";
@@ -86,12 +86,7 @@ pub(super) const GLOBAL: &[Keyword] = &[
     yes(Global, "default_interface", Word, "eth0"),
     yes(Global, "vrrp_check_unicast_src", Nothing, "off"),
     yes(Global, "vrrp_skip_check_adv_addr", Nothing, "off"),
-    no(
-        Global,
-        "vrrp_strict",
-        Nothing,
-        "virtual routers are not held to the RFC: accept mode stays on, nothing is refused for it",
-    ),
+    yes(Global, "vrrp_strict", Nothing, "off"),
     yes(Global, "vrrp_garp_master_delay", Whole(0, 4294), "5 s"),
     yes(Global, "vrrp_garp_master_repeat", Whole(1, U32), "5"),
     yes(Global, "vrrp_garp_master_refresh", Whole(0, U32), "0: none"),
@@ -174,20 +169,20 @@ pub(super) const GLOBAL: &[Keyword] = &[
     yes(Global, "lvs_timeouts", Several, "as they are"),
     yes(Global, "lvs_flush", Nothing, "off"),
     yes(Global, "lvs_flush_on_stop", OneOf(&["", "VS"]), "off"),
-    no(
-        Global,
-        "nftables",
-        Words,
-        "Pointsman makes no nftables rules; `no_accept` and virtual MACs need them",
-    ),
-    idle(
+    yes(Global, "nftables", Words, "pointsman_vrrp"),
+    yes(
         Global,
         "nftables_priority",
         Whole(-2_147_483_648, INT),
-        FIREWALL,
+        "-1",
     ),
-    idle(Global, "nftables_counters", Nothing, FIREWALL),
-    idle(Global, "nftables_ifindex", Nothing, FIREWALL),
+    yes(Global, "nftables_counters", Nothing, "off"),
+    idle(
+        Global,
+        "nftables_ifindex",
+        Nothing,
+        "rules about link-local addresses have the interface's number anyway",
+    ),
     idle(
         Global,
         "nftables_ipvs",
@@ -206,11 +201,11 @@ pub(super) const GLOBAL: &[Keyword] = &[
         Whole(1, U32),
         FIREWALL,
     ),
-    no(
+    idle(
         Global,
         "vrrp_iptables",
         Words,
-        "Pointsman makes no iptables rules; `no_accept` and virtual MACs need them",
+        "rules are in a table of nftables, as keepalived has it where iptables is nftables'",
     ),
     idle(
         Global,

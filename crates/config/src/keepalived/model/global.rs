@@ -50,6 +50,8 @@ pub struct Global {
     pub notify_priority: bool,
     /// How long virtual routers wait after the start.
     pub startup_delay: Duration,
+    /// The rules of virtual routers that don't accept what comes to their addresses.
+    pub firewall: Firewall,
     /// What names of virtual MACs' interfaces begin with (`vmac_prefix`); none is `vrrp`.
     pub vmac_prefix: Option<String>,
     /// FIFO of all notices.
@@ -68,6 +70,27 @@ pub struct Global {
     pub flush: bool,
     /// Seconds of established TCP, TCP after FIN, and UDP, where they are changed.
     pub timeouts: [Option<u32>; 3],
+}
+
+/// `nftables` and its like: the rules for `no_accept`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firewall {
+    /// Name of the tables, if one was written.
+    pub table: Option<String>,
+    /// Priority of their chains, among those of others.
+    pub priority: i32,
+    /// True when rules count what they drop.
+    pub counts: bool,
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        Self {
+            table: None,
+            priority: -1,
+            counts: false,
+        }
+    }
 }
 
 /// How often announcements are sent.
@@ -133,6 +156,7 @@ impl Default for Global {
             strict: false,
             notify_priority: false,
             startup_delay: Duration::ZERO,
+            firewall: Firewall::default(),
             vmac_prefix: None,
             fifo: Fifo::default(),
             vrrp_fifo: Fifo::default(),

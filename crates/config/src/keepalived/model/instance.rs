@@ -46,8 +46,10 @@ pub struct Instance {
     pub higher_send_advert: bool,
     /// `skip_check_adv_addr`.
     pub skip_check: bool,
-    /// `strict_mode`.
+    /// `strict_mode`: what is not the RFC's has been taken out.
     pub strict: bool,
+    /// False when the master drops what comes to its addresses (`no_accept`), unless it owns them.
+    pub accept: bool,
     /// Source of advertisements; none is the interface's first address.
     pub source: Option<IpAddr>,
     /// True when it is in fault without that source.
