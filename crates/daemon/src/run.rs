@@ -76,6 +76,8 @@ async fn serve(config: &Config) -> Result<()> {
         .transpose()?;
     let (socket, listener) = Socket::listen(&config.socket)?;
     let metrics = metrics::listen(config.metrics).await?;
+    // What a daemon before left is not touched by one that can't go on with it.
+    Datapath::check(&config.datapath.pin_dir)?;
     // Before programs are loaded, which takes its time.
     let left = routers_file(&config.socket);
     let forwards = config.datapath.pin_dir.exists();

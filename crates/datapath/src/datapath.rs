@@ -37,6 +37,15 @@ pub struct Datapath {
 }
 
 impl Datapath {
+    /// Whether [`Datapath::open`] could take over what is pinned, if anything; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it is of another layout, or of a program with other maps.
+    pub fn check(pin_dir: &Path) -> Result<(), Error> {
+        object::check(pin_dir)
+    }
+
     /// Loads the programs; maps are created and pinned, or taken over from their pins.
     ///
     /// Maps taken over keep their sizes; [`Datapath::capacity`] tells them.

@@ -24,7 +24,8 @@ pub enum Error {
     /// Pinned state of another layout is there.
     #[error(
         "{path} holds state of layout {found}, this program has layout {expected}: \
-         run `pointsman detach` first (connections are lost)"
+         forwarding goes on without a daemon; `pointsman detach` makes way (connections are lost), or run the \
+         program of before"
     )]
     Layout {
         /// The directory.
@@ -33,6 +34,18 @@ pub enum Error {
         found: String,
         /// What this program writes.
         expected: u32,
+    },
+    /// Programs are attached that don't work with all the maps that this one needs.
+    #[error(
+        "{path} is in use without the map {map}, so by another program than this one: \
+         forwarding goes on without a daemon; `pointsman detach` makes way (connections are lost), or run the \
+         program of before"
+    )]
+    Incomplete {
+        /// The directory.
+        path: PathBuf,
+        /// What is not there.
+        map: &'static str,
     },
     /// The object could not be loaded.
     #[error("loading the eBPF object: {0}")]

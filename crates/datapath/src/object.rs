@@ -108,21 +108,49 @@ pub(crate) fn prepare(pin_dir: &Path) -> Result<(), Error> {
             path: pin_dir.to_owned(),
         });
     }
-    for entry in fs::read_dir(pin_dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let name = name.to_string_lossy();
+    check(pin_dir)?;
+    fs::create_dir_all(layout_dir(pin_dir)).map_err(failed)
+}
+
+/// Whether what is pinned, if anything, can be taken over by this program. Changes nothing.
+pub(crate) fn check(pin_dir: &Path) -> Result<(), Error> {
+    let failed = |source| Error::PinDirectory {
+        path: pin_dir.to_owned(),
+        source,
+    };
+    let names = |directory: &Path| -> Result<Vec<String>, Error> {
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names.collect::<io::Result<_>>().map_err(failed)
+    };
+    for name in names(pin_dir)? {
         if let Some(found) = name.strip_prefix("layout-")
             && found != LAYOUT.to_string()
         {
-            let found = found.to_owned();
             return Err(Error::Layout {
                 path: pin_dir.to_owned(),
-                found,
+                found: found.to_owned(),
                 expected: LAYOUT,
             });
         }
     }
-    fs::create_dir_all(layout_dir(pin_dir)).map_err(failed)
+    // Of a start that was cut short no program is attached.
+    let there = names(&layout_dir(pin_dir))?;
+    if there.iter().any(|name| name.starts_with("link-"))
+        && let Some(map) = PINNED
+            .iter()
+            .find(|map| !there.iter().any(|name| name == *map))
+    {
+        return Err(Error::Incomplete {
+            path: pin_dir.to_owned(),
+            map,
+        });
+    }
+    Ok(())
 }
 
 impl Object {
