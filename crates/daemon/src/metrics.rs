@@ -5,6 +5,7 @@
 //! times and are better made once. `METRICS.md` says what each metric means.
 
 mod family;
+mod routers;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use crate::{
     balancer::census::{Census, ServerCensus, ServiceCensus},
     rounds::Entry,
     status::InterfaceStatus,
+    vrrp::RouterStatus,
 };
 use family::{SERVER, SERVICE, action_name, method_name};
 
@@ -48,6 +50,8 @@ pub struct Metrics {
     pub estimating: bool,
     /// ICMP answers.
     pub answers: AnswerCounts,
+    /// Virtual routers.
+    pub routers: Vec<RouterStatus>,
 }
 
 /// Writes all metrics.
@@ -57,6 +61,7 @@ pub struct Metrics {
 /// When `out` takes no more.
 pub fn write(out: &mut impl Write, metrics: &Metrics) -> io::Result<()> {
     write_daemon(out, metrics)?;
+    routers::write(out, &metrics.routers)?;
     let services = &metrics.census.services;
     let labels: Vec<String> = services.iter().map(|service| labels(&service.id)).collect();
     write_services(out, services, &labels)?;

@@ -178,6 +178,9 @@ pub struct RouterStatus {
     /// Whether the segment believes that it has its addresses (`verify_vip`); unknown without.
     #[serde(default)]
     pub believed: Option<bool>,
+    /// Another router that goes on saying that it is master, while this one is.
+    #[serde(default)]
+    pub rival: Option<std::net::IpAddr>,
 }
 
 impl RouterStatus {
@@ -214,6 +217,7 @@ impl RouterStatus {
                 .map(|(why, n)| (why.to_owned(), n))
                 .collect(),
             believed,
+            rival: router.rival(),
         }
     }
 }

@@ -575,3 +575,32 @@ fn a_master_stays_master_without_a_cable_where_that_is_wanted() {
     assert_eq!(notices(&mut said).len(), 2, "backup and master");
     router.stop();
 }
+
+#[test]
+fn masters_that_do_not_agree_know_of_each_other() {
+    let Some(segment) = Segment::new(2) else {
+        return;
+    };
+    let quick = Manner {
+        version: Version::V3,
+        centiseconds: 10,
+        ..PLAIN
+    };
+    let (high, _) = begin(&segment, 0, &quick.ours(200, 0, 1));
+    let mut other = quick.ours(100, 1, 0);
+    let second: IpAddr = "10.77.0.101".parse().expect("an address");
+    other.instances[0].router.addresses.push(second);
+    let (low, _) = begin(&segment, 1, &other);
+    let address = |host: &str| Some(host.parse::<IpAddr>().expect("an address"));
+    wait("both to know of the other", || {
+        high.status()[0].rival == address("10.77.0.2")
+            && low.status()[0].rival == address("10.77.0.1")
+    });
+    // With the same addresses they agree.
+    let (tell, _told) = unbounded_channel();
+    low.set_config(&quick.ours(100, 1, 0), tell)
+        .expect("it can be");
+    segment.wait_for_owner(0, &[0, 1], V4);
+    wait("the first to be alone", || high.status()[0].rival.is_none());
+    assert_eq!(low.status()[0].rival, None);
+}

@@ -43,6 +43,7 @@ mod config;
 mod notice;
 mod output;
 mod reception;
+mod rival;
 mod sync_group;
 mod tracker;
 mod verifier;

@@ -110,6 +110,26 @@ pub(super) const FRAGMENTED: Family = counter(
     "pointsman_fragmented_packets_total",
     "Packets too big for the path behind the director, by what became of them.",
 );
+pub(super) const ROUTER_MASTER: Family = gauge(
+    "pointsman_vrrp_master",
+    "1 when the virtual router is master.",
+);
+pub(super) const ROUTER_PRIORITY: Family = gauge(
+    "pointsman_vrrp_priority",
+    "Priority of the virtual router, tracking included.",
+);
+pub(super) const ROUTER_BECAME_MASTER: Family = counter(
+    "pointsman_vrrp_became_master_total",
+    "Times the virtual router became master.",
+);
+pub(super) const ROUTER_CONTESTED: Family = gauge(
+    "pointsman_vrrp_contested",
+    "1 when another router goes on as master while this one is.",
+);
+pub(super) const ROUTER_REJECTED: Family = counter(
+    "pointsman_vrrp_rejected_adverts_total",
+    "Advertisements that did not count, by reason.",
+);
 pub(super) const SERVICE_INFO: Family = gauge(
     "pointsman_service_info",
     "Virtual services with their schedulers.",

@@ -82,6 +82,26 @@ fn metrics() -> Metrics {
         estimates: Entry::default(),
         estimating: true,
         answers: AnswerCounts::default(),
+        routers: vec![RouterStatus {
+            name: "VI_1".to_owned(),
+            interface: "eth0".to_owned(),
+            vrid: 51,
+            state: "MASTER".to_owned(),
+            priority: 150,
+            master: None,
+            addresses: Vec::new(),
+            interval_ms: 1000,
+            received: 1,
+            sent: 2,
+            became_master: 3,
+            released_master: 2,
+            zero_received: 0,
+            zero_sent: 0,
+            pauses: 0,
+            rejected: [("password".to_owned(), 7)].into(),
+            believed: None,
+            rival: Some([10, 0, 0, 2].into()),
+        }],
     }
 }
 
@@ -152,6 +172,18 @@ fn every_metric_is_well_formed_and_has_its_value() {
     ] {
         assert_eq!(value(name, labels), expected, "{name}{{{labels}}}");
     }
+    let router = r#"instance="VI_1",interface="eth0",vrid="51""#;
+    for (name, expected) in [
+        ("pointsman_vrrp_master", 1.0),
+        ("pointsman_vrrp_priority", 150.0),
+        ("pointsman_vrrp_became_master_total", 3.0),
+        ("pointsman_vrrp_contested", 1.0),
+    ] {
+        assert_eq!(value(name, router), expected, "{name}");
+    }
+    let rejected = format!(r#"{router},reason="password""#);
+    let name = "pointsman_vrrp_rejected_adverts_total";
+    assert_eq!(value(name, &rejected), 7.0);
     let info = format!(r#"{one},method="tunnel""#);
     assert_eq!(value("pointsman_server_info", &info), 1.0);
     let info = format!(r#"{web},scheduler="wlc""#);
@@ -162,9 +194,11 @@ fn every_metric_is_well_formed_and_has_its_value() {
 fn a_director_without_services_is_well_formed() {
     let mut empty = metrics();
     empty.census.services.clear();
+    empty.routers.clear();
     let read = exposition::read(&text(&empty));
     assert!(read["pointsman_server_weight"].values.is_empty());
     assert_eq!(read["pointsman_services"].values[""], 0.0);
+    assert!(!read.contains_key("pointsman_vrrp_master"));
 }
 
 #[test]

@@ -853,8 +853,10 @@ impl Engine {
             });
             RouterStatus::of(router, believed)
         });
-        let status = status.collect();
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        let status: Vec<RouterStatus> = status.collect();
+        let mut board = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        tell_of_rivals(&board, &status);
+        *board = status;
     }
 
     fn complain_of(&mut self, at: usize, what: &'static str, error: &dyn std::fmt::Display) {
@@ -866,6 +868,23 @@ impl Engine {
 }
 
 /// The sync groups, if everything is as it can be.
+/// Logs which routers have begun to share, or share no longer, what they are master of.
+fn tell_of_rivals(before: &[RouterStatus], now: &[RouterStatus]) {
+    for router in now {
+        let known = before.iter().find(|known| known.name == router.name);
+        let instance = &router.name;
+        match (known.and_then(|known| known.rival), router.rival) {
+            (None, Some(rival)) => tracing::warn!(
+                instance,
+                %rival,
+                "another router goes on as master too: `pointsman doctor vrrp` says why"
+            ),
+            (Some(_), None) => tracing::info!(instance, "no other router is master any more"),
+            _ => {}
+        }
+    }
+}
+
 fn checked_groups(config: &VrrpConfig) -> Result<Vec<SyncGroup>> {
     for instance in &config.instances {
         instance.router.check()?;

@@ -15,6 +15,7 @@ use super::config::{RouterConfig, Version};
 use super::notice::Event;
 use super::output::{Datagram, Interface, Output};
 use super::reception::{self, Received, Rejection};
+use super::rival::{self, Rivals};
 use super::tracker::{Effect, Reading, effective_priority};
 
 /// What a virtual router is.
@@ -85,6 +86,8 @@ pub struct VirtualRouter {
     preempt_at: Option<Duration>,
     /// Before this time no lower priority is answered.
     quiet_until: Duration,
+    /// Who else says that it is master.
+    rivals: Rivals,
     announcer: Announcer,
     /// It is in a sync group, which decides when it becomes master.
     grouped: bool,
@@ -118,6 +121,7 @@ impl VirtualRouter {
             listening: false,
             preempt_at: None,
             quiet_until: Duration::ZERO,
+            rivals: Rivals::default(),
             announcer: Announcer::default(),
             grouped: false,
             ready: false,
@@ -148,6 +152,17 @@ impl VirtualRouter {
     /// The master it knows, while backup.
     pub fn master(&self) -> Option<IpAddr> {
         self.master
+    }
+
+    /// Another router that has been saying for a while that it is master too, while this one is.
+    pub fn rival(&self) -> Option<IpAddr> {
+        let rival = self.rivals.rival(self.patience());
+        rival.filter(|_| self.state == State::Master)
+    }
+
+    /// For how long somebody has to be heard, or not to be heard.
+    fn patience(&self) -> Duration {
+        self.interval * u32::from(self.config.down_adverts)
     }
 
     /// The interval that counts: in version 3 and as backup the master's.
@@ -209,6 +224,9 @@ impl VirtualRouter {
         let checked = reception::check(&self.config, interface.source, self.master, datagram);
         if let Err(rejection) = &checked {
             self.count(rejection);
+            if rival::is_of_master(rejection) {
+                self.rivals.hear(datagram.source, now);
+            }
         }
         let Received {
             advert,
@@ -228,7 +246,10 @@ impl VirtualRouter {
                 self.advertise(now);
             }
             (State::Master, _) if outranked => self.yield_to(&advert, datagram.source, now),
-            (State::Master, _) => self.hear_lower(now),
+            (State::Master, _) => {
+                self.rivals.hear(datagram.source, now);
+                self.hear_lower(now);
+            }
             (_, vrrp::STOP) => {
                 self.stats.zero_received += 1;
                 self.wait(now + self.skew());
@@ -252,6 +273,7 @@ impl VirtualRouter {
                     self.deadline = Some(now + LISTEN.min(self.interval / 4));
                 }
                 State::Master => {
+                    self.rivals.forget(self.patience(), now);
                     let paused = self.listening;
                     self.advertise(now);
                     if paused {
@@ -414,6 +436,7 @@ impl VirtualRouter {
 
     fn become_master(&mut self, now: Duration) {
         self.state = State::Master;
+        self.rivals = Rivals::default();
         self.stats.became_master += 1;
         self.interval = self.config.interval;
         self.master = None;
