@@ -1,7 +1,9 @@
 //! Reloads and restarts of a daemon under traffic: nothing is lost, nobody else becomes master.
 //!
 //! `cargo xtask steady` sends 50 000 datagrams a second and talks on 200 connections during 100 reloads
-//! and 20 restarts; without it there are fewer of each, for machines that are busy with other tests.
+//! and 20 restarts; without it there are fewer of each, for machines that are busy with other tests. Half of it
+//! goes by direct routing, half by masquerade. `POINTSMAN_OTHER` names a program of another build, which takes
+//! turns with today's.
 
 #[path = "../../daemon/tests/vrrp/keepalived.rs"]
 #[allow(dead_code)]
@@ -21,7 +23,7 @@ mod talk;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,8 @@ use talk::{Echo, Talk};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
 const VIP: &str = "10.77.0.100";
+/// Of the services with masquerade, in a network that real servers reach through the director.
+const MASQUERADED: &str = "10.78.0.100";
 /// Hosts of the segment.
 const DIRECTOR: usize = 0;
 const SERVERS: [usize; 2] = [1, 2];
@@ -102,10 +106,14 @@ fn configuration(measure: &Measure, turn: usize) -> String {
     };
     format!(
         "! {turn}\nvrrp_instance VI_1 {{\n interface eth0\n virtual_router_id 51\n priority 150\n \
-         advert_int {interval}\n virtual_ipaddress {{\n  {VIP}/32\n }}\n}}\n\
+         advert_int {interval}\n virtual_ipaddress {{\n  {VIP}/32\n  {MASQUERADED}/32\n }}\n}}\n\
          virtual_server {VIP} 80 {{\n delay_loop 1\n lb_algo wrr\n lb_kind DR\n protocol TCP\n{}{}{third}}}\n\
          virtual_server {VIP} 5000 {{\n lb_algo rr\n lb_kind DR\n protocol UDP\n{datagrams} \
-         real_server 10.77.0.2 5000 {{\n }}\n real_server 10.77.0.3 5000 {{\n }}\n}}\n",
+         real_server 10.77.0.2 5000 {{\n }}\n real_server 10.77.0.3 5000 {{\n }}\n}}\n\
+         virtual_server {MASQUERADED} 80 {{\n lb_algo wrr\n lb_kind NAT\n protocol TCP\n{third} \
+         real_server 10.77.0.2 80 {{\n  weight {weight}\n }}\n real_server 10.77.0.3 80 {{\n }}\n}}\n\
+         virtual_server {MASQUERADED} 5000 {{\n lb_algo rr\n lb_kind NAT\n protocol UDP\n \
+         real_server 10.77.0.2 6000 {{\n }}\n real_server 10.77.0.3 6000 {{\n }}\n}}\n",
         server(2, weight, checked),
         server(3, 1, "   retry 3\n"),
     )
@@ -134,21 +142,24 @@ impl Stage {
             sysctl(server, "net/ipv4/conf/all/arp_ignore=1");
             sysctl(server, "net/ipv4/conf/all/arp_announce=2");
             ip(server, &format!("address add {VIP}/32 dev lo"));
+            ip(server, "route add 10.78.0.0/24 via 10.77.0.1");
+        }
+        for (host, number) in [(DIRECTOR, 1), (CLIENT, 4)] {
+            let address = format!("address add 10.78.0.{number}/24 dev eth0");
+            ip(&segment.hosts[host], &address);
         }
         let folder = tempfile::tempdir().expect("a folder");
-        // Of another build: the same code in another file.
-        let copy = folder.path().join("pointsman");
-        fs::copy(PROGRAM, &copy).expect("copy the program");
-        let mut program = fs::OpenOptions::new();
-        let mut program = program.append(true).open(&copy).expect("open the copy");
-        std::io::Write::write_all(&mut program, b"another build").expect("change the copy");
+        let other = match std::env::var_os("POINTSMAN_OTHER") {
+            Some(other) => other.into(),
+            None => copy_of_program(folder.path()),
+        };
         let stage = Self {
             measure,
             manager: Manager::new(folder.path()),
             pins: PathBuf::from(format!("/sys/fs/bpf/pms-{}", std::process::id())),
             folder,
             daemon: None,
-            programs: [PROGRAM.into(), copy],
+            programs: [PROGRAM.into(), other],
             starts: 0,
             turn: 0,
             segment,
@@ -193,13 +204,18 @@ impl Stage {
         assert!(daemon.wait().expect("its end").success());
     }
 
-    fn reload(&mut self) {
-        self.turn += 1;
+    /// Has the configuration read again; what the daemon says of it.
+    fn read_again(&self) -> String {
         self.write();
         self.manager.forget();
         signal(self.daemon.as_ref().expect("a daemon"), Signal::SIGHUP);
         self.manager.wait_for("RELOADING=1");
-        let said = self.manager.wait_for("READY=1");
+        self.manager.wait_for("READY=1")
+    }
+
+    fn reload(&mut self) {
+        self.turn += 1;
+        let said = self.read_again();
         let difference = configuration(&self.measure, self.turn)
             .lines()
             .skip(1)
@@ -227,6 +243,69 @@ impl Drop for Stage {
     }
 }
 
+/// Of another build, for all that the system knows: the same code in another file.
+fn copy_of_program(folder: &Path) -> PathBuf {
+    let copy = folder.join("pointsman");
+    fs::copy(PROGRAM, &copy).expect("copy the program");
+    let mut program = fs::OpenOptions::new();
+    let mut program = program.append(true).open(&copy).expect("open the copy");
+    std::io::Write::write_all(&mut program, b"another build").expect("change the copy");
+    copy
+}
+
+/// Connections and datagrams from the client to one virtual address.
+struct Traffic {
+    talk: Talk,
+    sender: Sender,
+    counters: [Counter; 2],
+}
+
+/// What became of it.
+struct Tally {
+    words: u64,
+    broken: Vec<String>,
+    sent: u64,
+    rate: f64,
+    lost: u64,
+}
+
+impl Traffic {
+    /// Half of what is measured; datagrams come to the counters' address.
+    fn start(stage: &Stage, to: &str, counters: [Counter; 2]) -> Self {
+        let to = |port: u16| SocketAddr::new(to.parse().expect("an address"), port);
+        let client = &stage.segment.hosts[CLIENT];
+        Self {
+            talk: Talk::start(client, to(80), stage.measure.connections / 2),
+            sender: Sender::start(client, to(5000), stage.measure.rate / 2),
+            counters,
+        }
+    }
+
+    fn finish(self) -> Tally {
+        let (words, broken) = self.talk.stop();
+        let (sent, rate) = self.sender.stop();
+        assert_eq!(sent.len(), FLOWS);
+        let counts = || -> Vec<u64> {
+            let [one, other] = self.counters.each_ref().map(Counter::counts);
+            one.iter().zip(&other).map(|(a, b)| a + b).collect()
+        };
+        // What was sent may be on its way; what is lost never comes.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while counts() != sent && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let sent = sent.iter().sum::<u64>();
+        let came = counts().iter().sum::<u64>();
+        Tally {
+            words,
+            broken,
+            sent,
+            rate,
+            lost: sent - came,
+        }
+    }
+}
+
 fn signal(child: &Child, signal: Signal) {
     let id = Pid::from_raw(i32::try_from(child.id()).expect("a process number"));
     kill(id, signal).expect("signal the daemon");
@@ -247,17 +326,23 @@ fn nothing_is_lost_by_reloads_and_restarts() {
     let Some(mut stage) = Stage::new(Measure::of_today()) else {
         return;
     };
-    let to = |port: u16| SocketAddr::new(VIP.parse().expect("an address"), port);
     let everywhere = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
     let hosts = &stage.segment.hosts;
     let echoes = SERVERS.map(|host| Echo::start(&hosts[host], everywhere(80)));
-    let counters = SERVERS.map(|host| Counter::start(&hosts[host], to(5000)));
+    let direct = SocketAddr::new(VIP.parse().expect("an address"), 5000);
+    let direct = SERVERS.map(|host| Counter::start(&hosts[host], direct));
+    let masqueraded = SERVERS.map(|host| Counter::start(&hosts[host], everywhere(6000)));
     let observer = Observer::start(&hosts[RIVAL], [10, 77, 0, 100]);
+    // Elected soon, before anybody else is there.
+    let interval = std::mem::replace(&mut stage.measure.interval, 1);
+    stage.write();
     stage.start();
     stage.segment.wait_for_owner(DIRECTOR, &[DIRECTOR], VIP);
+    stage.measure.interval = interval;
+    stage.read_again();
     let rival = format!(
         "vrrp_instance VI_1 {{\n interface eth0\n virtual_router_id 51\n priority 100\n advert_int {}\n \
-         virtual_ipaddress {{\n {VIP}/32\n }}\n}}\n",
+         virtual_ipaddress {{\n {VIP}/32\n {MASQUERADED}/32\n }}\n}}\n",
         stage.measure.interval
     );
     let mut rival = Keepalived::start(&stage.segment.hosts[RIVAL], &rival);
@@ -272,13 +357,13 @@ fn nothing_is_lost_by_reloads_and_restarts() {
         [2, 3].iter().all(|number| known.contains(&mac(*number)))
     });
     let overrun_before = overrun();
-    let talk = Talk::start(
-        &stage.segment.hosts[CLIENT],
-        to(80),
-        stage.measure.connections,
-    );
-    let sender = Sender::start(&stage.segment.hosts[CLIENT], to(5000), stage.measure.rate);
-    sender.wait_for(stage.measure.rate / 2);
+    let all = [
+        Traffic::start(&stage, VIP, direct),
+        Traffic::start(&stage, MASQUERADED, masqueraded),
+    ];
+    let [sender, _] = all.each_ref().map(|traffic| &traffic.sender);
+    let hear = |words: u64| all.iter().for_each(|one| one.talk.wait_for_words(words));
+    sender.wait_for(stage.measure.rate / 4);
     let mut longest = Duration::ZERO;
     let began = Instant::now();
     let Measure {
@@ -286,37 +371,30 @@ fn nothing_is_lost_by_reloads_and_restarts() {
     } = stage.measure;
     for reload in 0..reloads {
         stage.reload();
-        sender.wait_for(stage.measure.rate / 20);
+        sender.wait_for(stage.measure.rate / 40);
         if (reload + 1) % (reloads / restarts) == 0 {
-            talk.wait_for_words(2);
+            hear(2);
             let began = Instant::now();
             stage.stop();
             stage.start();
             longest = longest.max(began.elapsed());
-            talk.wait_for_words(2);
+            hear(2);
         }
     }
     let took = began.elapsed();
-    sender.wait_for(stage.measure.rate / 2);
-    let (words, broken) = talk.stop();
-    let (sent, rate) = sender.stop();
-    let counts = || -> Vec<u64> {
-        let [one, other] = counters.each_ref().map(Counter::counts);
-        one.iter().zip(&other).map(|(a, b)| a + b).collect()
-    };
-    // What was sent may be on its way; what is lost never comes.
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while counts() != sent && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let lost: u64 = sent.iter().sum::<u64>() - counts().iter().sum::<u64>();
+    sender.wait_for(stage.measure.rate / 4);
+    let tallies = all.map(Traffic::finish);
+    let sum = |part: fn(&Tally) -> u64| tallies.iter().map(part).sum::<u64>();
+    let (sent, lost, words) = (sum(|t| t.sent), sum(|t| t.lost), sum(|t| t.words));
+    let rate: f64 = tallies.iter().map(|tally| tally.rate).sum();
+    let broken: Vec<&String> = tallies.iter().flat_map(|tally| &tally.broken).collect();
     let heard = observer.heard();
     let gap = heard.longest_gap();
     println!(
         "steady: {} datagrams at {rate:.0} a second, {lost} lost; {} connections, {words} words, {} \
          broken; {reloads} reloads and {restarts} restarts in {:.1} s, the longest {} ms; advertisements \
          {} s apart, at most {} ms",
-        sent.iter().sum::<u64>(),
+        sent,
         stage.measure.connections,
         broken.len(),
         took.as_secs_f64(),
@@ -325,11 +403,10 @@ fn nothing_is_lost_by_reloads_and_restarts() {
         gap.as_millis(),
     );
     assert_eq!(broken, [""; 0]);
-    assert_eq!(sent.len(), FLOWS);
     let busy = overrun() - overrun_before;
     assert_eq!(
-        lost,
-        0,
+        tallies.map(|tally| tally.lost),
+        [0, 0],
         "{busy} dropped by a busy machine\n{}",
         stage.call("verdicts")
     );
