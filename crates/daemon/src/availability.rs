@@ -5,6 +5,7 @@
 
 mod command;
 mod hand;
+mod host_items;
 mod memory;
 mod preparation;
 mod reload;

@@ -8,7 +8,10 @@ mod engine;
 mod farewell;
 mod holding;
 pub mod hooks;
+mod host;
 pub mod inquiry;
+mod item;
+mod parameters;
 pub mod process;
 mod refusal;
 mod surroundings;
@@ -34,6 +37,7 @@ use tokio::sync::oneshot;
 pub use engine::INTERFACE_TRACKER;
 pub use farewell::Farewell;
 pub use holding::Holding;
+pub use item::{Item, RouteItem, RuleItem};
 pub use refusal::RefusalConfig;
 pub use vmac::Vmac;
 pub use watch::{VERIFY_TRACKER, Verification};
@@ -45,6 +49,8 @@ pub struct VrrpConfig {
     pub instances: Vec<Instance>,
     /// The sync groups.
     pub groups: Vec<Group>,
+    /// What this host has whoever is master.
+    pub statics: Vec<Item>,
     /// For how long after the start nothing is sent or taken over (`vrrp_startup_delay`).
     pub startup_delay: Duration,
     /// The rules of masters that accept nothing at their addresses.
@@ -58,6 +64,10 @@ pub struct Instance {
     pub router: RouterConfig,
     /// How each of its addresses is held; one without is held by its interface as a host address.
     pub holdings: Vec<Holding>,
+    /// Routes and rules that come and go with them.
+    pub items: Vec<Item>,
+    /// True when other addresses of its interface stay though the first one of their network goes.
+    pub promote_secondaries: bool,
     /// The address it sends from, if not the interface's first one (`mcast_src_ip`, `unicast_src_ip`).
     pub source: Option<std::net::IpAddr>,
     /// False when it goes on while its interface is down (`dont_track_primary`).
@@ -91,6 +101,12 @@ pub struct Left {
     pub masters: BTreeSet<String>,
     /// Interfaces' numbers, their virtual addresses, and the networks' lengths in bits.
     pub held: Vec<(u32, std::net::IpAddr, u8)>,
+    /// Peers of those that have one.
+    #[serde(default)]
+    pub peers: BTreeMap<std::net::IpAddr, std::net::IpAddr>,
+    /// Static addresses, routes and rules, in the order in which they came.
+    #[serde(default)]
+    pub items: Vec<Item>,
     /// Names of interfaces of virtual link-layer addresses.
     #[serde(default)]
     pub vmacs: Vec<String>,
@@ -236,6 +252,8 @@ fn state_name(state: State) -> &'static str {
 enum Command {
     /// What a tracker found.
     Reading(String, Reading),
+    /// Kernel parameters that an earlier daemon changed, as they were.
+    Inherit(BTreeMap<String, String>),
     /// A new configuration, whom to tell from then on, and where to say whether it was taken.
     Configure(Box<VrrpConfig>, UnboundedSender<Notice>, Sender<Result<()>>),
     /// To say what everything is.
@@ -276,6 +294,14 @@ impl Remote {
         self.send(Command::Reading(tracker.to_owned(), reading));
     }
 
+    /// Has kernel parameters put back at the end that an earlier daemon changed; these are their values
+    /// before.
+    pub fn inherit(&self, changed: &BTreeMap<String, String>) {
+        if !changed.is_empty() {
+            self.send(Command::Inherit(changed.clone()));
+        }
+    }
+
     /// What each virtual router and group is, as notices would say; the answer shows that the thread is at
     /// work.
     pub fn ask_states(&self) -> oneshot::Receiver<Vec<Notice>> {
@@ -294,6 +320,13 @@ impl Remote {
         if self.commands.send(command).is_ok() {
             let _ = (&*self.wake).write(&[0]);
         }
+    }
+}
+
+impl VrrpConfig {
+    /// True when there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty() && self.statics.is_empty()
     }
 }
 

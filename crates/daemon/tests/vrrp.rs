@@ -2,6 +2,8 @@
 
 #[path = "vrrp/frr.rs"]
 mod frr;
+#[path = "vrrp/host_items.rs"]
+mod host_items;
 #[path = "vrrp/keepalived.rs"]
 mod keepalived;
 #[path = "vrrp/refusal.rs"]
@@ -93,6 +95,8 @@ impl Manner {
         let instance = Instance {
             router,
             holdings: Vec::new(),
+            items: Vec::new(),
+            promote_secondaries: false,
             source,
             track_interface: true,
             vmac: self.vmac.then(|| Vmac {

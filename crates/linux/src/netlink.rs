@@ -20,16 +20,18 @@ mod new_route;
 mod nftables;
 mod refusal;
 mod route;
+mod rule;
 mod rule_trace;
 
 pub use address::{Address, NewAddress};
 pub use link::Link;
 pub use monitor::{Event, Monitor};
 pub use neighbour::{Neighbour, NeighbourAdded, nud};
-pub use new_route::NewRoute;
+pub use new_route::{NewHop, NewRoute};
 pub use nftables::{CountingChain, CountingRule, Layer, OwnTable, Packets, handles};
 pub use refusal::RefusalTable;
 pub use route::{Route, RouteKind};
+pub use rule::{NewRule, RuleAction};
 pub use rule_trace::{RuleTraces, Step, TraceStep};
 
 /// How long an answer may take; the kernel answers within the call, so this only ends a bug.

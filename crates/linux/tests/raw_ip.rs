@@ -81,11 +81,12 @@ fn addresses_come_and_go() {
             index,
             address: address(text),
             prefix,
+            peer: None,
             broadcast: None,
             scope: 0,
             label: None,
             flags: NODAD,
-            preferred: prefix != 128,
+            preferred_seconds: (prefix == 128).then_some(0),
         };
         netlink.address_add(&new).expect("add");
         netlink.address_add(&new).expect("add what is there");
@@ -94,7 +95,7 @@ fn addresses_come_and_go() {
         let found = found.expect("the address");
         assert_eq!((found.index, found.prefix), (index, prefix));
         // IFA_F_DEPRECATED
-        assert_eq!(found.flags & 0x20 != 0, !new.preferred);
+        assert_eq!(found.flags & 0x20 != 0, new.preferred_seconds.is_some());
         assert!(
             netlink
                 .address_delete(index, new.address, prefix)
@@ -109,12 +110,13 @@ fn addresses_come_and_go() {
     let missing = NewAddress {
         index: 999,
         address: address("192.0.2.8"),
+        peer: None,
         prefix: 24,
         broadcast: None,
         scope: 0,
         label: None,
         flags: 0,
-        preferred: true,
+        preferred_seconds: None,
     };
     let error = netlink
         .address_add(&missing)

@@ -65,7 +65,10 @@ pub(crate) fn source(file: PathBuf, config_id: Option<String>, lenient: bool) ->
             );
         }
         // Half written, most likely; who wants nothing to run stops the daemon.
-        if configuration.instances.is_empty() && configuration.services.is_empty() {
+        if configuration.instances.is_empty()
+            && configuration.services.is_empty()
+            && configuration.statics == Default::default()
+        {
             bail!("{name} has neither a vrrp_instance nor a virtual_server");
         }
         Ok(configuration)
@@ -149,12 +152,12 @@ fn as_json(configuration: &Configuration, diagnostics: &[Diagnostic]) -> Value {
             })
         })
         .collect();
+    let statics = &configuration.statics;
+    let address = |a: &pointsman_config::keepalived::model::VirtualAddress| a.address.to_string();
     let routers: Vec<Value> = configuration
         .instances
         .iter()
         .map(|instance| {
-            let text =
-                |a: &pointsman_config::keepalived::model::VirtualAddress| a.address.to_string();
             json!({
                 "name": instance.name,
                 "interface": instance.interface,
@@ -162,8 +165,10 @@ fn as_json(configuration: &Configuration, diagnostics: &[Diagnostic]) -> Value {
                 "priority": instance.priority,
                 "version": instance.version,
                 "advert_int": instance.interval.as_secs_f64(),
-                "addresses": instance.addresses.iter().map(text).collect::<Vec<_>>(),
-                "excluded": instance.excluded.iter().map(text).collect::<Vec<_>>(),
+                "addresses": instance.addresses.iter().map(address).collect::<Vec<_>>(),
+                "excluded": instance.excluded.iter().map(address).collect::<Vec<_>>(),
+                "routes": instance.routes.iter().map(|route| route.name()).collect::<Vec<_>>(),
+                "rules": instance.rules.iter().map(|rule| rule.preference).collect::<Vec<_>>(),
             })
         })
         .collect();
@@ -190,6 +195,11 @@ fn as_json(configuration: &Configuration, diagnostics: &[Diagnostic]) -> Value {
         "schema": 1,
         "diagnostics": diagnostics,
         "would_run": {
+            "static": {
+                "addresses": statics.addresses.iter().map(address).collect::<Vec<_>>(),
+                "routes": statics.routes.iter().map(|route| route.name()).collect::<Vec<_>>(),
+                "rules": statics.rules.iter().map(|rule| rule.preference).collect::<Vec<_>>(),
+            },
             "virtual_routers": routers,
             "sync_groups": groups,
             "virtual_services": services,

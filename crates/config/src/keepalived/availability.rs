@@ -9,7 +9,8 @@ use pointsman_ha::vrrp::{
 };
 
 use super::model::{
-    Authentication, Configuration, Instance, Server, Service, Target, Timing, Track, Tracked,
+    Authentication, Configuration, Instance, Server, Service, Target, Timing, Track, TrackGroup,
+    Tracked, Tracking,
 };
 
 /// Hop limits of unicast advertisements that say nothing, of IPv4 and of IPv6.
@@ -89,15 +90,80 @@ impl Configuration {
                 lower_delay: announce.lower_delay,
                 spacing: self.spacing(&interface, is_ipv6),
             },
-            trackers: instance
-                .tracked
-                .iter()
-                .chain(of_group)
-                .map(Track::tracker)
-                .collect(),
+            trackers: self.trackers(instance, instance.tracked.iter().chain(of_group)),
             notify_priority: instance.notify.priority,
             ..RouterConfig::new(&instance.name, &interface, instance.vrid, &addresses)
         }
+    }
+
+    /// What it tracks: what it is told to, and the interfaces of what it holds and of what it minds.
+    fn trackers<'a>(
+        &self,
+        instance: &Instance,
+        tracked: impl Iterator<Item = &'a Track>,
+    ) -> Vec<Tracker> {
+        let mut trackers: Vec<Tracker> = tracked.map(Track::tracker).collect();
+        let vmacs = self.instances.iter().filter_map(|one| one.vmac.as_ref());
+        // While it is no master they are down.
+        let vmacs: Vec<&str> = vmacs.map(|vmac| vmac.name.as_str()).collect();
+        for device in self.minded(instance) {
+            let name = format!("interface {device}");
+            let is_own = instance.interface.as_deref() == Some(device);
+            if !is_own && !vmacs.contains(&device) && trackers.iter().all(|one| one.name != name) {
+                trackers.push(Tracker::new(&name));
+            }
+        }
+        trackers
+    }
+
+    /// Interfaces of addresses, routes and rules without which a virtual router is in fault.
+    fn minded<'a>(&'a self, instance: &'a Instance) -> impl Iterator<Item = &'a str> {
+        let device = |device: &'a Option<String>, tracking: &Tracking| {
+            device.as_deref().filter(|_| tracking.tracked)
+        };
+        let addresses = instance.addresses.iter().chain(&instance.excluded);
+        let own = addresses
+            .filter_map(move |one| device(&one.device, &one.tracking))
+            .chain(
+                instance
+                    .routes
+                    .iter()
+                    .filter_map(move |one| device(&one.device, &one.tracking)),
+            )
+            .chain(
+                instance
+                    .rules
+                    .iter()
+                    .filter_map(move |one| device(&one.incoming, &one.tracking)),
+            );
+        let groups: Vec<&TrackGroup> = self
+            .track_groups
+            .iter()
+            .filter(|group| group.members.contains(&instance.name))
+            .collect();
+        let statics = &self.statics;
+        let all = statics
+            .addresses
+            .iter()
+            .map(|one| (&one.device, &one.tracking))
+            .chain(
+                statics
+                    .routes
+                    .iter()
+                    .map(|one| (&one.device, &one.tracking)),
+            )
+            .chain(
+                statics
+                    .rules
+                    .iter()
+                    .map(|one| (&one.incoming, &one.tracking)),
+            );
+        let grouped = all.filter_map(move |(device, tracking)| {
+            let name = tracking.group.as_ref()?;
+            let minds = groups.iter().any(|group| group.name == *name);
+            device.as_deref().filter(|_| minds)
+        });
+        own.chain(grouped)
     }
 
     /// Time between two announcements that leave by an interface.

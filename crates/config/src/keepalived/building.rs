@@ -3,8 +3,12 @@
 mod address_line;
 mod checker;
 mod global;
+mod host;
+mod host_words;
 mod instance;
 mod method;
+mod route_line;
+mod rule_line;
 mod service;
 mod service_group;
 mod settling;
@@ -37,6 +41,7 @@ pub fn build(document: &Document) -> (Configuration, Vec<Diagnostic>) {
             global::read(&mut reader, &mut configuration.global, block);
         }
     }
+    let mut preferences = rule_line::Preferences::default();
     for entry in &entries {
         let Value::Block(words, block) = entry.value else {
             continue;
@@ -47,7 +52,19 @@ pub fn build(document: &Document) -> (Configuration, Vec<Diagnostic>) {
             place: entry.place,
         };
         match entry.keyword.name {
-            "vrrp_instance" => instance::read(&mut reader, &mut configuration, at),
+            keyword @ ("static_ipaddress" | "static_routes" | "static_rules") => {
+                host::read(
+                    &mut reader,
+                    &mut configuration,
+                    &mut preferences,
+                    keyword,
+                    block,
+                );
+            }
+            "track_group" => host::group(&mut reader, &mut configuration, at),
+            "vrrp_instance" => {
+                instance::read(&mut reader, &mut configuration, &mut preferences, at);
+            }
             "vrrp_sync_group" => sync_group::read(&mut reader, &mut configuration, at),
             "vrrp_script" => tracking::script(&mut reader, &mut configuration, at),
             "track_file" | "vrrp_track_file" => {

@@ -5,13 +5,18 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
 
-use super::model::{Checker, Configuration, Server, Service, ServiceKey};
+use super::model::{
+    Checker, Configuration, Id, MAIN_TABLE, Route, Rule, Server, Service, ServiceKey,
+    VirtualAddress,
+};
 
 /// Something that a reload does; what is not named goes on as it is, state included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// `global_defs` are others.
     Global,
+    /// Something static of the host's, by name.
+    Static(Act, String),
     /// A virtual router, by name.
     Instance(Act, String),
     /// A sync group, by name.
@@ -40,6 +45,7 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Global => write!(f, "global_defs changed"),
+            Self::Static(act, name) => write!(f, "{name} {act}"),
             Self::Instance(act, name) => write!(f, "vrrp_instance {name} {act}"),
             Self::SyncGroup(act, name) => write!(f, "vrrp_sync_group {name} {act}"),
             Self::Tracked(act, name) => write!(f, "{name}, which is tracked, {act}"),
@@ -83,6 +89,7 @@ impl Configuration {
         if self.global != new.global {
             changes.push(Change::Global);
         }
+        self.statics_to(new, &mut changes);
         each(
             &self.scripts,
             &new.scripts,
@@ -134,6 +141,24 @@ impl Configuration {
         );
         self.services_to(new, &mut changes);
         changes
+    }
+
+    fn statics_to(&self, new: &Self, changes: &mut Vec<Change>) {
+        let (old, new) = (&self.statics, &new.statics);
+        each(
+            &old.addresses,
+            &new.addresses,
+            static_address,
+            |act, name| {
+                changes.push(Change::Static(act, format!("static_ipaddress {name}")));
+            },
+        );
+        each(&old.routes, &new.routes, static_route, |act, name| {
+            changes.push(Change::Static(act, format!("static_routes {name}")));
+        });
+        each(&old.rules, &new.rules, static_rule, |act, name| {
+            changes.push(Change::Static(act, format!("static_rules {name}")));
+        });
     }
 
     fn services_to(&self, new: &Self, changes: &mut Vec<Change>) {
@@ -190,6 +215,32 @@ fn servers_to(old: &Service, new: &Service, changes: &mut Vec<Change>) {
             changes.push(Change::Checkers(key.clone(), server.address, server.port));
         }
     }
+}
+
+fn static_address(address: &VirtualAddress) -> String {
+    let device = address.device.as_deref().unwrap_or_default();
+    format!("{}/{} dev {device}", address.address, address.prefix)
+}
+
+/// By what a routing table knows it.
+fn static_route(route: &Route) -> String {
+    let mut name = route.name();
+    if let Some(metric) = route.metric {
+        name += &format!(" metric {metric}");
+    }
+    if route.table != MAIN_TABLE {
+        name += match &route.table {
+            Id::Number(number) => format!(" table {number}"),
+            Id::Name(table) => format!(" table {table}"),
+        }
+        .as_str();
+    }
+    name
+}
+
+fn static_rule(rule: &Rule) -> String {
+    let family = if rule.ipv6 { " of IPv6" } else { "" };
+    format!("preference {}{family}", rule.preference)
 }
 
 /// Tells of everything that goes, is new or differs.

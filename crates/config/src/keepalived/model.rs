@@ -6,6 +6,7 @@
 
 mod checker;
 mod global;
+mod host;
 mod instance;
 mod service;
 
@@ -13,6 +14,10 @@ pub use checker::{
     Binding, Check, Checker, HttpCheck, HttpProtocol, Probe, StatusCodes, Timing, UrlCheck,
 };
 pub use global::{Announce, Fifo, Firewall, Global};
+pub use host::{
+    Hop, Id, MADE_BY_KEEPALIVED, MAIN_TABLE, Metric, Route, RouteKind, Rule, RuleAction, Statics,
+    TrackGroup, Tracking,
+};
 pub use instance::{
     Authentication, Instance, Notify, Peer, SyncGroup, Track, Tracked, Verification,
     VirtualAddress, VirtualMac,
@@ -28,6 +33,10 @@ use super::document::Place;
 pub struct Configuration {
     /// `global_defs`.
     pub global: Global,
+    /// `static_ipaddress`, `static_routes`, `static_rules`.
+    pub statics: Statics,
+    /// `track_group`, in order.
+    pub track_groups: Vec<TrackGroup>,
     /// `vrrp_instance`, in order.
     pub instances: Vec<Instance>,
     /// `vrrp_sync_group`, in order.

@@ -12,13 +12,36 @@ impl Configuration {
         let groups = self.sync_groups.iter().map(group);
         let services = self.virtual_services();
         let services = services.iter().map(service);
-        instances.chain(groups).chain(services).collect()
+        let statics = self.statics();
+        statics
+            .into_iter()
+            .chain(instances)
+            .chain(groups)
+            .chain(services)
+            .collect()
+    }
+
+    /// What the host has whoever is master.
+    fn statics(&self) -> Vec<String> {
+        let addresses = self.statics.addresses.iter().map(|one| {
+            let device = one.device.as_deref().unwrap_or_default();
+            format!("static address {}/{} dev {device}", one.address, one.prefix)
+        });
+        let routes = self.statics.routes.iter();
+        let routes = routes.map(|route| format!("static route {}", route.name()));
+        let rules = self.statics.rules.iter();
+        let rules = rules.map(|rule| format!("static rule with preference {}", rule.preference));
+        addresses.chain(routes).chain(rules).collect()
     }
 }
 
 fn instance(instance: &Instance) -> String {
     let addresses = instance.addresses.iter().chain(&instance.excluded);
-    let addresses: Vec<String> = addresses.map(|a| a.address.to_string()).collect();
+    let mut addresses: Vec<String> = addresses.map(|a| a.address.to_string()).collect();
+    let routes = instance.routes.iter();
+    addresses.extend(routes.map(|route| format!("route {}", route.name())));
+    let rules = instance.rules.iter();
+    addresses.extend(rules.map(|rule| format!("rule {}", rule.preference)));
     let peers = match instance.peers.len() {
         0 => "multicast".to_owned(),
         1 => "1 peer".to_owned(),

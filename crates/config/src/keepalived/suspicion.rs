@@ -28,6 +28,7 @@ pub(super) fn check(reader: &mut Reader<'_>, configuration: &mut Configuration) 
         Tracked::File => files.contains(&track.name),
         Tracked::Process => processes.contains(&track.name),
     };
+    track_groups(reader, configuration);
     let weights = weights(configuration);
     for group in &mut configuration.sync_groups {
         weigh(&mut group.tracked, &weights);
@@ -122,6 +123,29 @@ fn groups(reader: &mut Reader<'_>, configuration: &mut Configuration) {
         }
         true
     });
+}
+
+/// Track groups whose members exist.
+fn track_groups(reader: &mut Reader<'_>, configuration: &mut Configuration) {
+    let instances = names(configuration.instances.iter().map(|i| &i.name));
+    for group in &mut configuration.track_groups {
+        let place = group.places.begin();
+        group.members.retain(|member| {
+            let known = instances.contains(member);
+            if !known {
+                let text = format!(
+                    "there is no vrrp_instance `{member}`; it is left out of track_group `{}`",
+                    group.name
+                );
+                reader.error(place, text);
+            }
+            known
+        });
+        if group.members.is_empty() {
+            let text = format!("track_group `{}` has no members: nobody tracks", group.name);
+            reader.error(place, text);
+        }
+    }
 }
 
 fn is_known(reader: &mut Reader<'_>, track: &Track, known: &impl Fn(&Track) -> bool) -> bool {

@@ -9,7 +9,7 @@ use pointsman_linux::sysctl;
 use serde::{Deserialize, Serialize};
 
 use crate::minding::Known;
-use crate::vrrp::Left;
+use crate::vrrp::{Item, Left, VrrpConfig};
 
 /// What is remembered while nobody runs virtual routers and checks.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +53,24 @@ impl Memory {
         (memory.at <= uptime()).then_some(memory)
     }
 
+    /// Takes away static things, routes and rules that a configuration does not have any more.
+    pub(super) fn forget(&self, config: &VrrpConfig) {
+        let instances = config.instances.iter();
+        let wanted: Vec<&Item> = instances
+            .flat_map(|instance| &instance.items)
+            .chain(&config.statics)
+            .collect();
+        let gone = self.left.items.iter().rev();
+        let mut gone = gone.filter(|item| !wanted.contains(item)).peekable();
+        if gone.peek().is_none() {
+            return;
+        }
+        match Netlink::new() {
+            Ok(mut netlink) => gone.for_each(|item| take_away(item, &mut netlink)),
+            Err(error) => tracing::warn!(%error, "what was left behind stays"),
+        }
+    }
+
     /// Seconds since then.
     pub(super) fn age(&self) -> f64 {
         uptime() - self.at
@@ -74,9 +92,13 @@ pub fn release(left: &Path) -> usize {
     let Ok(mut netlink) = Netlink::new() else {
         return 0;
     };
+    for item in memory.left.items.iter().rev() {
+        take_away(item, &mut netlink);
+    }
     let held = memory.left.held.iter();
     let released = held.filter(|(index, address, prefix)| {
-        match netlink.address_delete(*index, *address, *prefix) {
+        let peer = memory.left.peers.get(address).copied();
+        match netlink.address_delete_to(*index, *address, peer, *prefix) {
             Ok(was_there) => was_there,
             Err(error) => {
                 tracing::warn!(%error, %address, "can't take an address away");
@@ -108,6 +130,12 @@ pub fn release(left: &Path) -> usize {
         let _ = sysctl::write(key, value);
     }
     released
+}
+
+fn take_away(item: &Item, netlink: &mut Netlink) {
+    if let Err(error) = item.take_away(netlink) {
+        tracing::warn!(%error, %item, "can't take it away");
+    }
 }
 
 /// Seconds since the machine started, suspended time included.

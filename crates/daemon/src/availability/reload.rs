@@ -105,7 +105,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
 
     async fn reload_routers(&mut self, plan: &Plan, fifos: &Fifos) -> Result<()> {
         let same = self.plan.vrrp == plan.vrrp && self.plan.hooks == plan.hooks;
-        if same || self.vrrp.is_none() && plan.vrrp.instances.is_empty() {
+        if same || self.vrrp.is_none() && plan.vrrp.is_empty() {
             return Ok(());
         }
         let (notices, heard) = unbounded_channel::<Notice>();
@@ -117,7 +117,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
                 self.adopt_routers(vrrp);
             }
         }
-        if plan.vrrp.instances.is_empty()
+        if plan.vrrp.is_empty()
             && let Some(vrrp) = self.vrrp.take()
         {
             block_in_place(|| vrrp.stop());

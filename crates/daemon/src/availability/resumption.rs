@@ -59,6 +59,9 @@ impl Resumption {
         for (tracker, found) in found {
             vrrp.remote().read(tracker, (*found).into());
         }
+        if let Some(memory) = &self.memory {
+            vrrp.remote().inherit(&memory.left.changed);
+        }
         Ok((vrrp, heard))
     }
 

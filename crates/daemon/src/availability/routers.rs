@@ -11,6 +11,7 @@ use pointsman_config::keepalived::model::{
 use pointsman_ha::vrrp::{Tracker, VerifyConfig};
 
 use super::command::Commands;
+use super::host_items::Names;
 use crate::vrrp::hooks::{HooksConfig, Scripts};
 use crate::vrrp::process::{ParameterMatch, ProcessTracker};
 use crate::vrrp::track::{FileTracker, ScriptTracker};
@@ -19,6 +20,7 @@ use crate::vrrp::{self, Group, Holding, RefusalConfig, VERIFY_TRACKER, Verificat
 /// The virtual routers and their groups.
 pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> VrrpConfig {
     let mut instances = Vec::new();
+    let names = Names::read();
     for (instance, mut router) in configuration.instances.iter().zip(configuration.routers()) {
         let verification = instance.verification.as_ref();
         if verification.is_some_and(|wish| wish.step_down.is_some()) {
@@ -32,6 +34,8 @@ pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> V
             None => instances.push(vrrp::Instance {
                 router,
                 holdings: holdings(instance, faults),
+                items: names.items(instance, faults),
+                promote_secondaries: instance.promote_secondaries,
                 source: instance.source,
                 track_interface: instance.track_primary,
                 vmac: instance.vmac.clone().map(|vmac| vrrp::Vmac {
@@ -59,6 +63,7 @@ pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> V
     VrrpConfig {
         instances,
         groups: groups.collect(),
+        statics: names.statics(&configuration.statics, faults),
         startup_delay: configuration.global.startup_delay,
         refusal: refusal(&configuration.global.firewall),
     }
@@ -122,7 +127,7 @@ fn holdings(instance: &Instance, faults: &mut Vec<String>) -> Vec<Holding> {
     .collect()
 }
 
-fn holding(address: &VirtualAddress) -> Result<Holding, String> {
+pub(super) fn holding(address: &VirtualAddress) -> Result<Holding, String> {
     let broadcast = match (address.broadcast.as_deref(), address.address) {
         (None | Some("-"), _) => None,
         (Some("+"), IpAddr::V4(v4)) => {
@@ -142,16 +147,30 @@ fn holding(address: &VirtualAddress) -> Result<Holding, String> {
         Some("nowhere") => 255,
         Some(text) => text.parse().map_err(|_| format!("{text} is no scope"))?,
     };
-    if address.peer.is_some() {
-        return Err("an address with a peer is not done".into());
+    let mut flags = 0;
+    let v6 = address.address.is_ipv6();
+    for (wanted, flag) in [
+        (v6 && !address.dad, Holding::NODAD),
+        (v6 && address.home, Holding::HOME),
+        (v6 && address.manages_temporary, Holding::MANAGES_TEMPORARY),
+        (address.no_prefix_route, Holding::NO_PREFIX_ROUTE),
+        (address.autojoin, Holding::AUTOJOIN),
+    ] {
+        if wanted {
+            flags |= flag;
+        }
     }
     Ok(Holding {
         address: address.address,
         prefix: address.prefix,
+        peer: address.peer,
         device: address.device.clone(),
         broadcast,
         scope,
         label: address.label.clone(),
+        flags,
+        preferred_seconds: address.preferred_seconds,
+        tracked: address.tracking.tracked,
     })
 }
 

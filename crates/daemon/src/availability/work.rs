@@ -96,7 +96,10 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             this.adopt(&planned);
             this.mind(planned);
         }
-        if !this.plan.vrrp.instances.is_empty() {
+        if let Some(memory) = &resumed.memory {
+            memory.forget(&this.plan.vrrp);
+        }
+        if !this.plan.vrrp.is_empty() {
             let (vrrp, heard) = resumed.routers(&this.plan)?;
             let hooks = Hooks::new(this.plan.hooks.clone(), &this.fifos);
             this.hooks = Some(tokio::spawn(hooks.keep(heard)));

@@ -388,12 +388,13 @@ impl Passage {
         let address = NewAddress {
             index,
             address: own,
+            peer: None,
             prefix,
             broadcast: None,
             scope: 0,
             label: None,
             flags: IFA_F_NODAD,
-            preferred: true,
+            preferred_seconds: None,
         };
         inside.netlink.address_add(&address).map_err(cannot)?;
         let route = NewRoute::on_link(vip, prefix, index);

@@ -21,6 +21,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::farewell::Farewell;
 use super::holding::Holding;
+use super::host::{Gone, Host};
+use super::parameters::Parameters;
 use super::refusal::Refusals;
 use super::surroundings::Surroundings;
 use super::vmac::Vmacs;
@@ -68,8 +70,10 @@ pub(super) struct Engine {
     vmacs: Vmacs,
     watches: Vec<Watch>,
     senders: BTreeMap<u32, FrameSender>,
-    /// Interfaces' numbers and the virtual addresses that they have from us, with the networks' lengths.
-    held: BTreeMap<(u32, IpAddr), u8>,
+    /// Interfaces' numbers and the virtual addresses that they have from us.
+    held: BTreeMap<(u32, IpAddr), Holding>,
+    host: Host,
+    parameters: Parameters,
     /// What is remembered in case that the daemon dies.
     will: Will,
     refusals: Refusals,
@@ -123,6 +127,8 @@ impl Engine {
             will: Will::default(),
             refusals: Refusals::new(config.refusal.clone(), !resume.is_empty()),
             unsettled: !resume.is_empty(),
+            host: Host::default(),
+            parameters: Parameters::default(),
             complaints: BTreeMap::new(),
             tracked: tracked_interfaces(config),
             epoch: Instant::now(),
@@ -131,6 +137,11 @@ impl Engine {
         engine.make_vmacs(resume);
         engine.set_watches();
         engine.clear_stale(resume);
+        engine.clear_stale_items(resume);
+        engine.promote_secondaries();
+        engine
+            .host
+            .set_static(&config.statics, &mut engine.netlink, &engine.surroundings);
         engine.look();
         engine.carry();
         engine.publish();
@@ -162,6 +173,9 @@ impl Engine {
                 Order::Stop => {
                     self.router.stop(self.now());
                     self.carry();
+                    self.host
+                        .set_static(&[], &mut self.netlink, &self.surroundings);
+                    self.parameters.promote_secondaries(&BTreeSet::new());
                     self.vmacs.retain(&mut self.netlink, &[]);
                     self.publish();
                     return;
@@ -255,11 +269,19 @@ impl Engine {
     /// Takes note of what changed on this host; says whether something did.
     fn note_events(&mut self) -> bool {
         let mut changed = false;
+        let mut gone = Gone::default();
         loop {
             match self.monitor.next(Duration::ZERO) {
                 Ok(Some(Event::Link { .. } | Event::Address { .. } | Event::Lost)) => {
                     changed = true;
                 }
+                Ok(Some(Event::Route {
+                    destination,
+                    deleted: true,
+                })) => match destination {
+                    Some(network) => gone.networks.push(network),
+                    None => gone.rules = true,
+                },
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(error) => {
@@ -269,8 +291,14 @@ impl Engine {
             }
         }
         if !changed {
+            if gone.rules || !gone.networks.is_empty() {
+                self.host
+                    .restore(&gone, &mut self.netlink, &self.surroundings);
+            }
             return false;
         }
+        // Routes go without a word when their interface does.
+        gone.anything = true;
         match Surroundings::read(&mut self.netlink) {
             Ok(surroundings) => {
                 self.surroundings = surroundings;
@@ -278,6 +306,9 @@ impl Engine {
                 self.make_vmacs(&BTreeSet::new());
                 self.look();
                 self.hold_again();
+                self.promote_secondaries();
+                self.host
+                    .restore(&gone, &mut self.netlink, &self.surroundings);
             }
             Err(error) => tracing::error!(%error, "can't read interfaces"),
         }
@@ -353,6 +384,7 @@ impl Engine {
                     self.router.handle_reading(&tracker, reading, now);
                     order = Order::GoOn;
                 }
+                Ok(Command::Inherit(changed)) => self.inherit(changed),
                 Ok(Command::Configure(config, notices, answer)) => {
                     // Whoever asked may have gone.
                     let _ = answer.send(self.configure(&config, notices));
@@ -383,13 +415,18 @@ impl Engine {
         let masters = routers.filter(|router| router.state() == State::Master);
         let names = masters.map(|router| router.config().name.clone());
         let held = self.held.iter();
-        let held = held.map(|((index, address), prefix)| (*index, *address, *prefix));
-        let (vmacs, changed) = self.vmacs.left();
+        let held = held.map(|((index, address), holding)| (*index, *address, holding.prefix));
+        let peers = self.held.values();
+        let peers = peers.filter_map(|one| Some((one.address, one.peer?)));
+        let (vmacs, mut changed) = self.vmacs.left();
+        changed.extend(self.parameters.changed().clone());
         let readings = self.router.readings().iter();
         let readings = readings.map(|(name, found)| (name.clone(), (*found).into()));
         Left {
             masters: names.collect(),
             held: held.collect(),
+            peers: peers.collect(),
+            items: self.host.items(),
             vmacs,
             changed,
             refuses: self.refusals.is_any(),
@@ -400,7 +437,10 @@ impl Engine {
 
     /// Has it remembered what the daemon leaves if it dies, if that is something else than before.
     fn bequeath(&mut self) {
-        if self.will.is_due(&self.router, &self.held) {
+        if self
+            .will
+            .is_due(&self.router, &self.held, self.host.changes())
+        {
             self.will.tell(self.left());
         }
     }
@@ -432,18 +472,87 @@ impl Engine {
         }
         self.unsettled = true;
         self.settle_refusals();
+        self.promote_secondaries();
+        self.host
+            .set_static(&config.statics, &mut self.netlink, &self.surroundings);
+        // Those that are new begin as after a start.
+        let known = before.iter().map(|instance| instance.router.name.clone());
+        self.clear_stale_items(&known.collect());
+        for at in 0..self.instances.len() {
+            if self.is_master(at) {
+                self.set_items(at);
+            }
+        }
         self.look();
         Ok(())
     }
 
+    /// Has a master's routes and rules be there.
+    fn set_items(&mut self, at: usize) {
+        let instance = &self.instances[at];
+        self.host.set(
+            &instance.router.name,
+            &instance.items,
+            &mut self.netlink,
+            &self.surroundings,
+        );
+    }
+
+    fn is_master(&self, at: usize) -> bool {
+        let name = &self.instances[at].router.name;
+        let mut routers = self.router.routers().iter();
+        routers.any(|one| one.config().name == *name && one.state() == State::Master)
+    }
+
+    /// Takes away routes and rules that a killed daemon left; not those of routers that are known.
+    fn clear_stale_items(&mut self, known: &BTreeSet<String>) {
+        let instances = self.instances.iter();
+        for instance in instances.filter(|one| !known.contains(&one.router.name)) {
+            self.host
+                .clear_stale(&instance.items, &mut self.netlink, &self.surroundings);
+        }
+    }
+
+    /// Keeps addresses of interfaces where that is wanted.
+    fn promote_secondaries(&mut self) {
+        let instances = self.instances.iter();
+        let wanted = instances.filter(|one| one.promote_secondaries);
+        let interfaces = wanted.map(|one| one.router.interface.as_str());
+        self.parameters.promote_secondaries(&interfaces.collect());
+    }
+
+    /// Takes over kernel parameters that an earlier daemon changed.
+    fn inherit(&mut self, changed: BTreeMap<String, String>) {
+        for (key, before) in changed {
+            if !self.parameters.inherit(&key, &before) {
+                self.vmacs.inherit(key, before);
+            }
+        }
+        self.promote_secondaries();
+        self.retain_vmacs();
+    }
+
     /// Does what the virtual routers want.
     fn carry(&mut self) {
+        // Whose addresses have come; routes and rules follow them.
+        let mut come = None;
         while let Some((at, output)) = self.router.poll_output() {
+            if come.is_some_and(|come| come != at || !matches!(output, Output::AddAddress(_)))
+                && let Some(at) = come.take()
+            {
+                self.set_items(at);
+            }
             match output {
                 Output::Send(datagram) => self.send(at, datagram),
                 Output::Frame(frame) => self.announce(at, &frame),
-                Output::AddAddress(address) => self.hold(at, address),
-                Output::RemoveAddress(address) => self.release(address),
+                Output::AddAddress(address) => {
+                    self.hold(at, address);
+                    come = Some(at);
+                }
+                Output::RemoveAddress(address) => {
+                    self.release_items(at);
+                    self.release(address);
+                }
                 Output::Notify(notice) => {
                     tracing::info!("{notice}");
                     // Without a listener nobody wants to know.
@@ -451,8 +560,21 @@ impl Engine {
                 }
             }
         }
+        if let Some(at) = come {
+            self.set_items(at);
+        }
         self.lower_vmacs();
         self.settle_refusals();
+    }
+
+    /// Before its addresses go, so do the routes and rules of a virtual router that is master no more.
+    fn release_items(&mut self, at: usize) {
+        if self.is_master(at) {
+            return;
+        }
+        let name = &self.instances[at].router.name;
+        self.host
+            .release(name, &mut self.netlink, &self.surroundings);
     }
 
     fn send(&mut self, at: usize, datagram: Datagram) {
@@ -511,7 +633,7 @@ impl Engine {
         self.refuse(at);
         match self.netlink.address_add(&holding.on(index)) {
             Ok(()) => {
-                self.held.insert((index, address), holding.prefix);
+                self.held.insert((index, address), holding);
                 self.unsettled = true;
             }
             Err(error) => tracing::error!(%error, %address, "can't add a virtual address"),
@@ -520,12 +642,21 @@ impl Engine {
 
     fn release(&mut self, address: IpAddr) {
         let held = self.held.iter().find(|((_, held), _)| *held == address);
-        let Some((&(index, _), &prefix)) = held else {
+        let Some((&(index, _), _)) = held else {
             return;
         };
-        self.held.remove(&(index, address));
+        self.let_go(index, address);
+    }
+
+    /// Takes an address from an interface that has it from us.
+    fn let_go(&mut self, index: u32, address: IpAddr) {
+        let Some(holding) = self.held.remove(&(index, address)) else {
+            return;
+        };
         self.unsettled = true;
-        if let Err(error) = self.netlink.address_delete(index, address, prefix) {
+        let (peer, prefix) = (holding.peer, holding.prefix);
+        let removed = self.netlink.address_delete_to(index, address, peer, prefix);
+        if let Err(error) = removed {
             tracing::error!(%error, %address, "can't remove a virtual address");
         }
     }
@@ -674,7 +805,9 @@ impl Engine {
                 let Some(index) = index.filter(stale) else {
                     continue;
                 };
-                match self.netlink.address_delete(index, address, holding.prefix) {
+                let (peer, prefix) = (holding.peer, holding.prefix);
+                let removed = self.netlink.address_delete_to(index, address, peer, prefix);
+                match removed {
                     Ok(true) => {
                         tracing::warn!(%address, "took away an address that was left behind");
                     }
@@ -695,16 +828,13 @@ impl Engine {
                 let old = before.iter().flat_map(|instance| &instance.holdings);
                 let mut old = old.filter(|old| old.address == address);
                 let held = self.held.iter().find(|((_, held), _)| *held == address);
-                let (Some((&(on, _), &prefix)), Some(index)) = (held, index) else {
+                let (Some((&(on, _), _)), Some(index)) = (held, index) else {
                     continue;
                 };
                 if on == index && old.next().is_none_or(|old| *old == holding) {
                     continue;
                 }
-                self.held.remove(&(on, address));
-                if let Err(error) = self.netlink.address_delete(on, address, prefix) {
-                    tracing::error!(%error, %address, "can't remove a virtual address");
-                }
+                self.let_go(on, address);
                 self.hold(at, address);
             }
         }
@@ -714,8 +844,10 @@ impl Engine {
     fn hold_again(&mut self) {
         for at in 0..self.instances.len() {
             for address in self.own_addresses(at) {
-                let (_, index) = self.holding(at, address);
-                let Some(index) = index else { continue };
+                let (holding, index) = self.holding(at, address);
+                let Some(index) = index.filter(|_| holding.tracked) else {
+                    continue;
+                };
                 let lost = self.held.contains_key(&(index, address))
                     && !self.surroundings.has(index, address);
                 if lost {

@@ -46,6 +46,11 @@ impl Surroundings {
         link.is_some_and(|link| link.up && link.has_carrier())
     }
 
+    /// True when the interface is there and was set up, with a wire or without.
+    pub(super) fn is_enabled(&self, name: &str) -> bool {
+        self.links.get(name).is_some_and(|link| link.up)
+    }
+
     /// Whether the interface has the address.
     pub(super) fn has(&self, index: u32, address: IpAddr) -> bool {
         let found = |held: &Address| held.index == index && held.address == address;

@@ -144,12 +144,13 @@ impl Vmacs {
             netlink.address_add(&NewAddress {
                 index,
                 address: source,
+                peer: None,
                 prefix: 64,
                 broadcast: None,
                 scope: SCOPE_LINK,
                 label: None,
                 flags: NODAD,
-                preferred: false,
+                preferred_seconds: Some(0),
             })?;
         }
         Ok(())
@@ -185,6 +186,11 @@ impl Vmacs {
                 let _ = sysctl::write(&key, &value);
             }
         }
+    }
+
+    /// Takes over what an earlier daemon changed below its interfaces: the value before.
+    pub(super) fn inherit(&mut self, key: String, before: String) {
+        self.changed.entry(key).or_insert(before);
     }
 
     /// What a daemon that leaves leaves behind: names, and parameters as they were.

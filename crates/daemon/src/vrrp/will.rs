@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use pointsman_ha::vrrp::{Reading, State, VrrpRouter};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Left;
+use super::{Holding, Left};
 
 /// Whom to tell, and what he was told last.
 #[derive(Debug, Default)]
@@ -20,7 +20,9 @@ pub(super) struct Will {
 struct Told {
     /// Which routers are master, by position.
     masters: Vec<bool>,
-    held: BTreeMap<(u32, IpAddr), u8>,
+    held: BTreeMap<(u32, IpAddr), Holding>,
+    /// How often the other things of the host were changed.
+    changes: u64,
     readings: BTreeMap<String, Reading>,
 }
 
@@ -42,7 +44,8 @@ impl Will {
     pub(super) fn is_due(
         &mut self,
         router: &VrrpRouter,
-        held: &BTreeMap<(u32, IpAddr), u8>,
+        held: &BTreeMap<(u32, IpAddr), Holding>,
+        changes: u64,
     ) -> bool {
         if self.heir.is_none() {
             return false;
@@ -52,12 +55,14 @@ impl Will {
         let is_same = self.told.as_ref().is_some_and(|told| {
             masters.clone().eq(told.masters.iter().copied())
                 && *held == told.held
+                && changes == told.changes
                 && *router.readings() == told.readings
         });
         if !is_same {
             self.told = Some(Told {
                 masters: masters.collect(),
                 held: held.clone(),
+                changes,
                 readings: router.readings().clone(),
             });
         }

@@ -58,6 +58,14 @@ impl Keepalived {
         vec![self.child.id(), working.trim().parse().expect("a number")]
     }
 
+    /// Has it take another configuration.
+    #[allow(dead_code)]
+    pub fn reload(&self, configuration: &str) {
+        fs::write(self.folder.path().join("conf"), configuration).expect("write the configuration");
+        let id = i32::try_from(self.child.id()).expect("a process number");
+        kill(Pid::from_raw(id), Signal::SIGHUP).expect("tell it");
+    }
+
     /// Stops it as its service does, and waits for its end.
     pub fn stop(&mut self) {
         let id = i32::try_from(self.child.id()).expect("a process number");

@@ -60,6 +60,8 @@ pub struct NewAddress {
     pub index: u32,
     /// The address.
     pub address: IpAddr,
+    /// The other end's address, if the link has two ends only; the network is then around that.
+    pub peer: Option<IpAddr>,
     /// Length of the network part, in bits.
     pub prefix: u8,
     /// The broadcast address, with IPv4.
@@ -70,8 +72,8 @@ pub struct NewAddress {
     pub label: Option<String>,
     /// `IFA_F_*` flags, such as `IFA_F_NODAD`.
     pub flags: u32,
-    /// False when nothing new is to be sent from it unless asked to (`preferred_lft 0`).
-    pub preferred: bool,
+    /// For how many seconds what is new may be sent from it without being asked to; none has no end.
+    pub preferred_seconds: Option<u32>,
 }
 
 impl Netlink {
@@ -81,7 +83,7 @@ impl Netlink {
         let header = header(new.index, new.address, new.prefix, new.scope);
         let mut request = Request::new(libc::RTM_NEWADDR, flags, &header)
             .address(IFA_LOCAL, new.address)
-            .address(IFA_ADDRESS, new.address)
+            .address(IFA_ADDRESS, new.peer.unwrap_or(new.address))
             .attribute(IFA_FLAGS, &new.flags.to_ne_bytes());
         if let Some(broadcast) = new.broadcast {
             request = request.address(IFA_BROADCAST, broadcast.into());
@@ -89,9 +91,10 @@ impl Netlink {
         if let Some(label) = &new.label {
             request = request.attribute(IFA_LABEL, format!("{label}\0").as_bytes());
         }
-        if !new.preferred {
+        if let Some(seconds) = new.preferred_seconds {
             // `struct ifa_cacheinfo`: preferred and valid lifetime, two times of day.
             let mut cache = [0; 16];
+            cache[..4].copy_from_slice(&seconds.to_ne_bytes());
             cache[4..8].copy_from_slice(&FOREVER.to_ne_bytes());
             request = request.attribute(IFA_CACHEINFO, &cache);
         }
@@ -106,10 +109,21 @@ impl Netlink {
         address: IpAddr,
         prefix: u8,
     ) -> Result<bool, Error> {
+        self.address_delete_to(index, address, None, prefix)
+    }
+
+    /// The same of an address that has a peer: IPv4 looks for both.
+    pub fn address_delete_to(
+        &mut self,
+        index: u32,
+        address: IpAddr,
+        peer: Option<IpAddr>,
+        prefix: u8,
+    ) -> Result<bool, Error> {
         let header = header(index, address, prefix, 0);
         let request = Request::new(libc::RTM_DELADDR, NLM_F_REQUEST | NLM_F_ACK, &header)
             .address(IFA_LOCAL, address)
-            .address(IFA_ADDRESS, address);
+            .address(IFA_ADDRESS, peer.unwrap_or(address));
         match self.exchange(&about("RTM_DELADDR", address), &request, |_| {}) {
             Ok(_) => Ok(true),
             Err(error) if matches!(error.errno(), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => {

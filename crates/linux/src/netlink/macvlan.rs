@@ -1,6 +1,6 @@
 //! Interfaces with a link-layer address of their own on top of another: macvlan.
 
-use super::message::Request;
+use super::message::{Request, attribute};
 use super::{Error, NLM_F_ACK, NLM_F_REQUEST, Netlink};
 
 /// Bytes of `struct ifinfomsg`.
@@ -61,15 +61,4 @@ fn header(index: u32) -> [u8; HEADER_LEN] {
     let mut header = [0; HEADER_LEN];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header
-}
-
-/// An attribute to be put into another.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    let mut bytes = Vec::with_capacity(value.len() + 7);
-    bytes.extend_from_slice(&length.to_ne_bytes());
-    bytes.extend_from_slice(&kind.to_ne_bytes());
-    bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
 }

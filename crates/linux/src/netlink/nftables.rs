@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-use super::message::{Attributes, Message, Messages, Request, u32_at};
+use super::message::{Attributes, Message, Messages, Request, attribute, u32_at};
 use super::{
     ANSWER_TIMEOUT, Error, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_ERROR, Netlink,
     acknowledgement, receive,
@@ -365,16 +365,6 @@ pub(super) fn u64_at(bytes: &[u8]) -> Option<u64> {
 pub(super) fn text(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     bytes.push(0);
-    bytes
-}
-
-/// An attribute as bytes, padded.
-pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
 }
 

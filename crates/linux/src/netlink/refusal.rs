@@ -8,14 +8,13 @@ use std::net::IpAddr;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::message::{Message, Request, string};
+use super::message::{Message, Request, attribute, string};
 use super::nftables::{
     ACCEPT, AT_LEAST, AT_MOST, CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, CHAIN_TYPE,
     DELTABLE, EQUAL, EXPRESSION_DATA, EXPRESSION_NAME, HEADER_LEN, HOOK_NUMBER, HOOK_PRIORITY,
     LIST_ELEMENT, Layer, META_TRANSPORT, NESTED, NETWORK_HEADER, NEWCHAIN, NEWRULE, NEWTABLE,
     NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, SUBSYSTEM,
-    TABLE_NAME, TRANSPORT_HEADER, attribute, commit, compare, expression, load, load_meta, request,
-    text,
+    TABLE_NAME, TRANSPORT_HEADER, commit, compare, expression, load, load_meta, request, text,
 };
 use super::{Error, NLM_F_DUMP, NLM_F_REQUEST, Netlink};
 

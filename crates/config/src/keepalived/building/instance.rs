@@ -10,11 +10,20 @@ use super::super::model::{
 };
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
+use super::rule_line::Preferences;
 use super::sync_group::notify;
-use super::{Opened, address_line, is_new, small, strictness, tracking, verification, virtual_mac};
+use super::{
+    Opened, address_line, is_new, route_line, rule_line, small, strictness, tracking, verification,
+    virtual_mac,
+};
 
 /// `vrrp_instance`.
-pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, at: Opened<'_>) {
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    configuration: &mut Configuration,
+    preferences: &mut Preferences,
+    at: Opened<'_>,
+) {
     if at.words.len() > 1 {
         let text = "a vrrp_instance has one name".to_owned();
         reader.error(at.words[1].place, text);
@@ -25,6 +34,7 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
         draft.identity(reader, &entry);
         draft.protocol(&entry);
         draft.addresses(reader, &entry);
+        draft.host(reader, preferences, &entry);
         draft.link(reader, &entry);
         notify(&mut draft.instance.notify, &entry);
     }
@@ -68,6 +78,9 @@ impl Draft {
             version: global.version,
             addresses: Vec::new(),
             excluded: Vec::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
+            promote_secondaries: false,
             authentication: None,
             preempt: true,
             preempt_delay: Duration::ZERO,
@@ -193,7 +206,7 @@ impl Draft {
         let read = |reader: &mut Reader<'_>| -> Vec<VirtualAddress> {
             let lines = block.iter();
             lines
-                .filter_map(|line| address_line::read(reader, line))
+                .filter_map(|line| address_line::read(reader, line, None))
                 .collect()
         };
         match entry.keyword.name {
@@ -222,6 +235,30 @@ impl Draft {
                     .peers
                     .extend(lines.filter_map(|line| peer(reader, line)));
             }
+            _ => {}
+        }
+    }
+
+    /// What comes and goes with its addresses.
+    fn host(&mut self, reader: &mut Reader<'_>, preferences: &mut Preferences, entry: &Entry<'_>) {
+        let instance = &mut self.instance;
+        let lines = match entry.value {
+            Value::Block(_, block) => block,
+            _ => &[],
+        };
+        match entry.keyword.name {
+            "virtual_routes" => {
+                let routes = lines.iter();
+                let routes = routes.filter_map(|line| route_line::read(reader, line, None));
+                instance.routes.extend(routes);
+            }
+            "virtual_rules" => {
+                let rules = lines.iter();
+                let rules =
+                    rules.filter_map(|line| rule_line::read(reader, line, preferences, None));
+                instance.rules.extend(rules);
+            }
+            "promote_secondaries" => instance.promote_secondaries = true,
             _ => {}
         }
     }

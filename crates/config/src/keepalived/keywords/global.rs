@@ -9,7 +9,6 @@ const NAMESPACE: &str = "everything happens in the namespace in which Pointsman 
 const ONE_PROCESS: &str = "Pointsman is one process";
 const LINKS: &str = "the kernel tells of links, there is no polling";
 const NETLINK: &str = "Pointsman sizes its own sockets";
-const STATIC: &str = "it is not set; leave it to the host's network configuration";
 const MAIL: &str = "no mail is sent; use notify scripts or a FIFO";
 const NO_MAIL: &str = "no mail is sent anyway";
 const SNMP: &str = "there is no SNMP; metrics are at `GET /metrics`";
@@ -19,7 +18,6 @@ const FIREWALL: &str = "Pointsman makes no firewall rules for groups of services
 const RELOAD: &str =
     "Pointsman checks a new configuration as a whole before it takes anything of it";
 const PIDS: &str = "Pointsman has no pid files";
-const TRACKED_STATIC: &str = "static objects are not set, and so not tracked";
 const NO_BFD: &str = "BFD is not spoken: what tracks this session never learns that it is down";
 
 /// Outside of all blocks.
@@ -36,10 +34,10 @@ pub(super) const TOP: &[Keyword] = &[
     yes(Top, "virtual_server", Named(Block::Service), ""),
     yes(Top, "SSL", Opens(Block::Tls), ""),
     no(Top, "bfd_instance", Named(Bfd), NO_BFD),
-    no(Top, "static_ipaddress", Lines, STATIC),
-    no(Top, "static_routes", Lines, STATIC),
-    no(Top, "static_rules", Lines, STATIC),
-    no(Top, "track_group", Named(TrackGroup), TRACKED_STATIC),
+    yes(Top, "static_ipaddress", Lines, ""),
+    yes(Top, "static_routes", Lines, ""),
+    yes(Top, "static_rules", Lines, ""),
+    yes(Top, "track_group", Named(TrackGroup), ""),
     no(
         Top,
         "interface_up_down_delays",
@@ -320,7 +318,7 @@ pub(super) const GLOBAL: &[Keyword] = &[
 
 /// What virtual routers and real servers track.
 pub(super) const TRACKED: &[Keyword] = &[
-    no(TrackGroup, "group", Lines, TRACKED_STATIC),
+    yes(TrackGroup, "group", Lines, ""),
     yes(TrackFile, "file", Word, ""),
     yes(TrackFile, "weight", Several, "1"),
     yes(TrackFile, "init_file", Words, "none"),

@@ -6,7 +6,6 @@ use super::Block::{Authentication, GarpGroup, Instance, Script, SyncGroup};
 use super::{Keyword, idle, no, own, yes};
 
 const MAIL: &str = "no mail is sent; use notify scripts or a FIFO";
-const ROUTES: &str = "it does not come and go with the master; set it with a notify script";
 const BFD: &str = "BFD is not spoken: nothing is tracked";
 const INT: i64 = i32::MAX as i64;
 const U32: i64 = u32::MAX as i64;
@@ -41,15 +40,9 @@ pub(super) const INSTANCE: &[Keyword] = &[
     ),
     yes(Instance, "virtual_ipaddress", Lines, ""),
     yes(Instance, "virtual_ipaddress_excluded", Lines, ""),
-    no(Instance, "virtual_routes", Lines, ROUTES),
-    no(Instance, "virtual_rules", Lines, ROUTES),
-    no(
-        Instance,
-        "promote_secondaries",
-        Nothing,
-        "other addresses of the same network may go with a virtual address; set the sysctl \
-         promote_secondaries of the interface",
-    ),
+    yes(Instance, "virtual_routes", Lines, ""),
+    yes(Instance, "virtual_rules", Lines, ""),
+    yes(Instance, "promote_secondaries", Nothing, "off"),
     yes(Instance, "authentication", Opens(Authentication), "none"),
     yes(Instance, "accept", Nothing, "on, unless strict"),
     yes(Instance, "no_accept", Nothing, "off, unless strict"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pointsman_wire::Mac;
 
-use super::{Announce, Command, Places, Weight};
+use super::{Announce, Command, Places, Route, Rule, Tracking, Weight};
 
 /// `vrrp_instance`: one virtual router.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,13 @@ pub struct Instance {
     pub addresses: Vec<VirtualAddress>,
     /// Addresses that are not, and come and go all the same.
     pub excluded: Vec<VirtualAddress>,
+    /// Routes that come and go with them (`virtual_routes`).
+    pub routes: Vec<Route>,
+    /// Rules that come and go with them (`virtual_rules`).
+    pub rules: Vec<Rule>,
+    /// True when addresses of its interface stay though the first one of their network goes
+    /// (`promote_secondaries`).
+    pub promote_secondaries: bool,
     /// How advertisements are authenticated.
     pub authentication: Option<Authentication>,
     /// True when it takes over from lower priorities.
@@ -130,7 +137,7 @@ pub struct SyncGroup {
     pub tracking_weight: bool,
 }
 
-/// An address that comes and goes with the master.
+/// An address that comes and goes with the master, or is static.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtualAddress {
     /// The address.
@@ -146,9 +153,21 @@ pub struct VirtualAddress {
     /// Label.
     pub label: Option<String>,
     /// Address of the other end.
-    pub peer: Option<String>,
-    /// Further flags, as written: `home`, `-nodad`, `no_track`, ...
-    pub flags: Vec<String>,
+    pub peer: Option<IpAddr>,
+    /// `home`: a home address of IPv6.
+    pub home: bool,
+    /// `-nodad`: IPv6 asks whether somebody else has it.
+    pub dad: bool,
+    /// `mngtmpaddr`: IPv6 makes temporary addresses of it.
+    pub manages_temporary: bool,
+    /// `noprefixroute`: no route to its network comes with it.
+    pub no_prefix_route: bool,
+    /// `autojoin`: the group that it is, is joined.
+    pub autojoin: bool,
+    /// For how many seconds what is new may be sent from it unasked; none has no end.
+    pub preferred_seconds: Option<u32>,
+    /// Who minds that it goes.
+    pub tracking: Tracking,
     /// Where it stands.
     pub places: Places,
 }
