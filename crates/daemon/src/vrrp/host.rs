@@ -136,8 +136,10 @@ impl Host {
                     continue;
                 }
             }
-            if entry.add(netlink, &index) == Some(true) {
-                self.changes += 1;
+            let was_set = entry.set;
+            let is_new = entry.add(netlink, &index) == Some(true);
+            self.changes += u64::from(entry.set != was_set);
+            if is_new {
                 let item = &entry.item;
                 tracing::warn!(%item, "was not there; added");
             }
