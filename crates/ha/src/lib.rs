@@ -11,4 +11,5 @@
 
 pub mod bfd;
 pub mod health;
+pub mod sync;
 pub mod vrrp;

@@ -5,6 +5,7 @@
 //! thread was in when they were opened, wherever they are used later.
 
 pub mod bpffs;
+pub mod group_socket;
 pub mod held_port;
 pub mod memory;
 pub mod netlink;
