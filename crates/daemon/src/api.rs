@@ -9,6 +9,9 @@
 //! GET  /v1/timeouts      timeouts of --set
 //! GET  /v1/settings      settings of net.ipv4.vs.*, with what they mean
 //! POST /v1/settings      {"name": value, ...}: sets all or none
+//! GET  /v1/sync          sync daemons that run
+//! POST /v1/sync          {"role": "master", "interface": ...}: starts one
+//! POST /v1/sync/stop     {"role": "master"}: stops one
 //! GET  /v1/verdicts      packets by what became of them and why
 //! GET  /v1/status        version, interfaces, sizes, uptime
 //! POST /v1/reload        reads the configuration again, as at SIGHUP
@@ -57,6 +60,7 @@ use crate::{
     rounds::Rounds,
     settings::{Given, SettingView},
     status::{InterfaceStatus, StateReport, Status, TableStatus, VerdictCount},
+    sync::{self, Owner, Request as SyncRequest, Role, SyncStatus, Synchronisation},
     vrrp::Board,
 };
 
@@ -93,6 +97,8 @@ pub struct Shell<P> {
     pub state: Mutex<StateReport>,
     /// How virtual routers are.
     pub routers: Board,
+    /// Sync daemons.
+    pub sync: Synchronisation,
 }
 
 /// What became of `POST /v1/changes`.
@@ -129,6 +135,8 @@ pub fn router<P: Plane>(shell: Arc<Shell<P>>) -> Router {
         .route("/v1/mark-rules", get(mark_rules::<P>))
         .route("/v1/timeouts", get(timeouts::<P>))
         .route("/v1/settings", get(settings::<P>).post(set::<P>))
+        .route("/v1/sync", get(sync_daemons::<P>).post(start_sync::<P>))
+        .route("/v1/sync/stop", post(stop_sync::<P>))
         .route("/v1/verdicts", get(verdicts::<P>))
         .route("/v1/status", get(status::<P>))
         .route("/metrics", get(metrics::metrics::<P>))
@@ -193,7 +201,7 @@ async fn read_body(request: Request) -> Result<Bytes, ApiError> {
 
 async fn connections<P: Plane>(State(shell): Shared<P>) -> Result<Response, ApiError> {
     let (sender, body) = lines::channel();
-    spawn_blocking(move || lines::send_connections(&shell.balancer, &sender));
+    spawn_blocking(move || lines::send_connections(&shell, &sender));
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((StatusCode::OK, kind, Body::new(body)).into_response())
 }
@@ -225,6 +233,43 @@ async fn set<P: Plane>(
         Ok(Json(shell.balancer.set(&given)?.views()))
     })
     .await
+}
+
+async fn sync_daemons<P: Plane>(State(shell): Shared<P>) -> Json<Vec<SyncStatus>> {
+    Json(shell.sync.status())
+}
+
+async fn start_sync<P: Plane>(
+    State(shell): Shared<P>,
+    request: Request,
+) -> Result<Json<Vec<SyncStatus>>, ApiError> {
+    let body = read_body(request).await?;
+    blocking(move || {
+        let asked: SyncRequest = serde_json::from_slice(&body)
+            .map_err(|error| ApiError::bad_request(format!("not a sync daemon: {error}")))?;
+        sync::start(&shell, asked, Owner::Operator)?;
+        Ok(Json(shell.sync.status()))
+    })
+    .await
+}
+
+/// What `POST /v1/sync/stop` stops.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopSync {
+    /// Which.
+    pub role: Role,
+}
+
+async fn stop_sync<P: Plane>(
+    State(shell): Shared<P>,
+    request: Request,
+) -> Result<Json<Vec<SyncStatus>>, ApiError> {
+    let body = read_body(request).await?;
+    let StopSync { role } = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_request(format!("not a sync daemon: {error}")))?;
+    sync::stop(&shell, role, None).await?;
+    Ok(Json(shell.sync.status()))
 }
 
 async fn verdicts<P: Plane>(State(shell): Shared<P>) -> Result<Json<Vec<VerdictCount>>, ApiError> {

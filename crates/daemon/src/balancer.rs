@@ -13,7 +13,8 @@ use std::{
 
 use pointsman_director::{
     Reason,
-    control::{Director, HopRequest, MirrorError, address_words, sum},
+    adopt::Adopted,
+    control::{Director, HopRequest, MirrorError, Untaken, address_words, sum},
     model::{
         Change, ControlError, MarkRuleView, RealServer, ServerView, ServiceId, ServiceView,
         TimeoutsView, VirtualService,
@@ -22,7 +23,7 @@ use pointsman_director::{
     setting::{Setting, SettingError},
     tcp::state,
 };
-use pointsman_wire::Mac;
+use pointsman_wire::{Mac, sync::SyncConnection};
 use tokio::sync::Notify;
 
 use crate::{
@@ -308,6 +309,39 @@ impl<P: Plane> Balancer<P> {
         }
     }
 
+    /// Takes connections that another director told of into the table, as if `packets` of their clients had
+    /// passed here; what became of each.
+    pub fn adopt(
+        &self,
+        told: &[SyncConnection],
+        packets: u32,
+    ) -> Result<Vec<Result<Adopted, Untaken>>, PlaneError> {
+        // Held throughout: a real server's index means the same until the end.
+        let state = self.state();
+        let taken = told.iter().map(|one| state.director.take_told(one));
+        let taken: Vec<Result<Flow, Untaken>> = taken.collect();
+        let flows: Vec<Flow> = taken.iter().flatten().cloned().collect();
+        for (_, record) in &flows {
+            record.packets.store(packets);
+        }
+        let mut adopted = self.plane().adopt(&flows)?.into_iter();
+        let each = taken
+            .into_iter()
+            .map(|taken| taken.map(|_| adopted.next().unwrap_or(Adopted::Contended)));
+        Ok(each.collect())
+    }
+
+    /// True when the real server of a connection that another director told of is there.
+    pub fn has_server_told(&self, told: &SyncConnection) -> bool {
+        self.state().director.take_told(told) != Err(Untaken::Unbound)
+    }
+
+    /// Has real servers of another family than their service refused, or no longer; false when there are
+    /// some.
+    pub fn forbid_mixed(&self, forbidden: bool) -> bool {
+        self.state().director.forbid_mixed(forbidden)
+    }
+
     /// Ends connections whose time is over, with `dropping` also those that `drop_entry` may end; returns
     /// how many.
     pub fn sweep(&self, dropping: bool) -> Result<u32, PlaneError> {
@@ -433,6 +467,7 @@ impl<P: Plane> Balancer<P> {
             settings: state.settings.given().clone(),
             mark_rules: state.director.mark_rules().to_vec(),
             services: services.collect(),
+            sync: Vec::new(),
             plane: None,
             ledger: state.director.ledger(),
         }

@@ -15,17 +15,18 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use pointsman_director::model::{Change, ConnectionView, MarkRuleView, ServiceView, TimeoutsView};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     net::UnixStream,
     runtime::{Builder, Runtime},
 };
 
 use crate::{
-    api::{Applied, ErrorBody, Reloaded},
+    api::{Applied, ErrorBody, Reloaded, StopSync},
     balancer::Refusal,
     settings::{Given, SettingView},
     status::{Status, VerdictCount},
+    sync::{self, SyncStatus},
 };
 
 /// Why the daemon did not do what was asked.
@@ -104,12 +105,22 @@ impl Client {
 
     /// Sets all of `given`, or none; returns all settings.
     pub fn set(&mut self, given: &Given) -> Result<Vec<SettingView>, ClientError> {
-        let path = "/v1/settings";
-        let body = serde_json::to_vec(given).map_err(|source| ClientError::Unreadable {
-            request: path.to_owned(),
-            source,
-        })?;
-        self.exchange(Method::POST, path, body.into())
+        self.post("/v1/settings", given)
+    }
+
+    /// Sync daemons that run.
+    pub fn sync_daemons(&mut self) -> Result<Vec<SyncStatus>, ClientError> {
+        self.get("/v1/sync")
+    }
+
+    /// Starts a sync daemon; returns those that run then.
+    pub fn start_sync(&mut self, request: &sync::Request) -> Result<Vec<SyncStatus>, ClientError> {
+        self.post("/v1/sync", request)
+    }
+
+    /// Stops a sync daemon; returns those that run then.
+    pub fn stop_sync(&mut self, role: sync::Role) -> Result<Vec<SyncStatus>, ClientError> {
+        self.post("/v1/sync/stop", &StopSync { role })
     }
 
     /// Has the configuration read again; says what changed.
@@ -149,6 +160,18 @@ impl Client {
             buffer: Vec::new(),
             start: 0,
         })
+    }
+
+    fn post<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        what: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(what).map_err(|source| ClientError::Unreadable {
+            request: path.to_owned(),
+            source,
+        })?;
+        self.exchange(Method::POST, path, body.into())
     }
 
     fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {

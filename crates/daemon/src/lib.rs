@@ -26,6 +26,7 @@ pub mod settings;
 pub mod socket;
 pub mod state;
 pub mod status;
+pub mod sync;
 pub mod vrrp;
 
 pub use config::Config;

@@ -47,6 +47,7 @@ use crate::{
     settings::RunningSettings,
     socket::{self, Socket},
     status::{InterfaceStatus, origin_name},
+    sync::{self, Owner, Synchronisation},
     vrrp::Board,
 };
 
@@ -235,6 +236,7 @@ impl Opened {
         let monitor = Monitor::new().context("watching routes and neighbours")?;
         let attached = attachments.iter().map(|a| a.ifindex).collect();
         let mut keeper = Keeper::new(&neighbours_file(&config.socket), attached)?;
+        let asked = self.kept.saved.sync.clone();
         let (saver, report) = self.kept.saver(&self.datapath)?;
         let shell = Arc::new(Shell {
             balancer: Balancer::new(self.director, self.settings, self.datapath),
@@ -243,11 +245,18 @@ impl Opened {
             rounds: Rounds::default(),
             state: Mutex::new(report),
             routers,
+            sync: Synchronisation::default(),
         });
         // What the ledger says was counted before is no traffic of the first two seconds.
         shell.balancer.estimate(true)?;
         shell.balancer.unsaved.notify_one();
         keeper.update(&shell.balancer);
+        for request in asked {
+            let (role, interface) = (request.role.name(), request.interface.clone());
+            if let Err(error) = sync::start(&shell, request, Owner::Operator) {
+                tracing::error!(%error, interface, "can't start the {role} sync daemon again");
+            }
+        }
         let listener = UnixListener::from_std(listener).context("listening")?;
         let unresolved = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(());
@@ -331,6 +340,7 @@ impl Tasks {
 
     async fn stop(mut self, keeper: tokio::task::JoinHandle<Keeper>) -> Option<Keeper> {
         drop(self.stop);
+        sync::stop_all(&self.shell).await;
         while self.tasks.join_next().await.is_some() {}
         if let Some(saver) = self.saver {
             // Nobody changes anything any more.

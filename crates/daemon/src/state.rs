@@ -28,7 +28,7 @@ use serde_json::value::RawValue;
 
 pub use file::{FileError, StateFile};
 
-use crate::settings::Given;
+use crate::{settings::Given, sync::Request};
 
 /// Where the state is kept unless told.
 pub const DEFAULT_FILE: &str = "/var/lib/pointsman/state.json";
@@ -56,6 +56,9 @@ pub struct SavedState {
     /// Virtual services with their real servers.
     #[serde(default)]
     pub services: Vec<SavedService>,
+    /// Sync daemons of the operator.
+    #[serde(default)]
+    pub sync: Vec<Request>,
     /// Which data plane the ledger belongs to.
     #[serde(default)]
     pub plane: Option<PlaneId>,
@@ -157,7 +160,8 @@ impl SavedState {
         for (at, service) in self.services.iter().enumerate() {
             put(out, if at == 0 { "\n" } else { ",\n" }, service);
         }
-        put(out, "\n],\n\"plane\": ", &self.plane);
+        put(out, "\n],\n\"sync\": ", &self.sync);
+        put(out, ",\n\"plane\": ", &self.plane);
         put(out, ",\n\"ledger\": ", &self.ledger);
         out.extend_from_slice(b"\n}");
     }

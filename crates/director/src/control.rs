@@ -106,6 +106,8 @@ pub struct Director {
     settings: Settings,
     marks: Marks,
     sequence: u32,
+    /// Real servers have to be of their service's family.
+    no_mixed: bool,
 }
 
 /// A real server for which the daemon has to keep the next hop true.
@@ -134,7 +136,17 @@ impl Director {
             settings,
             marks: Marks::default(),
             sequence: 0,
+            no_mixed: false,
         }
+    }
+
+    /// Has real servers of another family than their service refused from now on, or no longer: messages
+    /// to other directors can't tell their connections. False when there are some.
+    pub fn forbid_mixed(&mut self, forbidden: bool) -> bool {
+        let mut all = self.services.values();
+        let possible = !forbidden || all.all(|service| !service.is_mixed());
+        self.no_mixed = forbidden && possible || self.no_mixed && !possible;
+        possible
     }
 
     /// What holds for every service.
@@ -350,6 +362,12 @@ impl Director {
 pub const MAX_SERVERS: usize = 4093;
 
 impl Service {
+    fn is_mixed(&self) -> bool {
+        let ipv6 = self.config.id.is_ipv6();
+        let mut servers = self.servers.iter();
+        servers.any(|server| server.config.address.is_ipv6() != ipv6)
+    }
+
     fn position(&self, address: IpAddr, port: u16) -> Option<usize> {
         self.servers
             .iter()

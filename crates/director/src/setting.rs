@@ -91,6 +91,17 @@ settings! {
     /// servers has not changed for so long, the most loaded one leaves it.
     LblcrExpiration = "lblcr_expiration", 86_400 in 0..=MOST,
         |value, record| record.lblcr_expiration = value;
+    /// Packets of a connection after which a master sync daemon tells other directors of it.
+    SyncThreshold = "sync_threshold", 3 in 0..=MOST, |_, _| ();
+    /// It is told again every so many packets; 0: never. IPVS has this as the second number of
+    /// `sync_threshold`, which has to be the smaller one.
+    SyncPeriod = "sync_period", 50 in 0..=MOST, |_, _| ();
+    /// It is told again when the time at which it ends has moved by so many seconds; 0: whenever.
+    SyncRefreshPeriod = "sync_refresh_period", 0 in 0..=MOST, |_, _| ();
+    /// How often it is repeated within `sync_refresh_period`.
+    SyncRetries = "sync_retries", 0 in 0..=3, |_, _| ();
+    /// 1: of persistent services templates are told, connections are not.
+    SyncPersistMode = "sync_persist_mode", 0 in 0..=1, |_, _| ();
     /// Lowers the segment size that SYNs announce, through tunnels and with address translation, to
     /// this many bytes; 0 leaves them alone. Only sizes that pass the director can be lowered: with a
     /// tunnel the client's, with translation both. IPVS has no such setting.

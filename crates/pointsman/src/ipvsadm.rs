@@ -1,6 +1,7 @@
 //! `ipvsadm`, spoken to the daemon.
 
 mod batch;
+mod sync;
 
 use std::{
     ffi::OsString,
@@ -45,10 +46,6 @@ impl Failure {
     fn usage(error: UsageError) -> Self {
         let text = error.message.strip_suffix('\n').unwrap_or(&error.message);
         Self::new(error.exit_code, text)
-    }
-
-    fn not_yet(what: &str) -> Self {
-        Self::new(REFUSED, format!("not yet supported: {what}"))
     }
 }
 
@@ -160,8 +157,14 @@ impl Session {
             Command::List(options) => self.list(&options),
             Command::Save { numeric } => self.save(numeric),
             Command::Restore => self.restore(|_| true),
-            Command::StartDaemon(_) => Err(Failure::not_yet("sync daemons")),
-            Command::StopDaemon(_) => Err(Failure::new(REFUSED, "No daemon is running")),
+            Command::StartDaemon(asked) => {
+                self.client()?.start_sync(&sync::request(asked))?;
+                Ok(())
+            }
+            Command::StopDaemon(asked) => {
+                self.client()?.stop_sync(sync::role(asked.role))?;
+                Ok(())
+            }
             Command::Help => {
                 println!("{}", usage::VERSION);
                 print!("{}", usage::TEXT);
@@ -204,8 +207,10 @@ impl Session {
                 Ok(out.flush()?)
             }
             ListSubject::Daemons => {
-                self.client()?;
-                Ok(listing::daemons(&mut out, &[])?)
+                let daemons = self.client()?.sync_daemons()?;
+                let views: Vec<_> = daemons.into_iter().map(sync::view).collect();
+                listing::daemons(&mut out, &views)?;
+                Ok(out.flush()?)
             }
             ListSubject::Services => {
                 let client = self.client()?;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     balancer::{Refusal, SetError},
     plane::PlaneError,
+    sync::SyncError,
 };
 
 /// An answer that says what is wrong.
@@ -93,6 +94,18 @@ impl From<SetError> for ApiError {
             SetError::Setting(error) => error.into(),
             SetError::Mirror(error) => Self::internal(error),
         }
+    }
+}
+
+impl From<SyncError> for ApiError {
+    fn from(error: SyncError) -> Self {
+        let status = match error {
+            SyncError::NoDevice | SyncError::Stopped => StatusCode::NOT_FOUND,
+            SyncError::Runs => StatusCode::CONFLICT,
+            SyncError::Mixed => StatusCode::UNPROCESSABLE_ENTITY,
+            SyncError::Socket(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error)
     }
 }
 

@@ -10,8 +10,8 @@ use axum::body::Bytes;
 use hyper::body::{Body, Frame};
 use tokio::sync::mpsc::{Receiver, Sender, channel as bounded};
 
+use super::Shell;
 use crate::{
-    balancer::Balancer,
     connections,
     plane::{Plane, PlaneError},
 };
@@ -46,16 +46,17 @@ impl Body for Lines {
 }
 
 /// Sends every connection as a line, as slowly as the client takes them; gives up when it goes.
-pub(super) fn send_connections<P: Plane>(balancer: &Balancer<P>, sender: &Sender<Part>) {
-    if let Err(error) = try_send_connections(balancer, sender) {
+pub(super) fn send_connections<P: Plane>(shell: &Shell<P>, sender: &Sender<Part>) {
+    if let Err(error) = try_send_connections(shell, sender) {
         let _ = sender.blocking_send(Err(io::Error::other(error)));
     }
 }
 
 fn try_send_connections<P: Plane>(
-    balancer: &Balancer<P>,
+    shell: &Shell<P>,
     sender: &Sender<Part>,
 ) -> Result<(), PlaneError> {
+    let balancer = &shell.balancer;
     let names = balancer.names()?;
     let now = balancer.now()?;
     let mut part = Vec::with_capacity(PART + 512);
@@ -75,6 +76,11 @@ fn try_send_connections<P: Plane>(
         }
         open
     })?;
+    for view in shell.sync.waiting() {
+        if serde_json::to_writer(&mut part, &view).is_ok() {
+            part.push(b'\n');
+        }
+    }
     if open && !part.is_empty() {
         let _ = sender.blocking_send(Ok(part.into()));
     }

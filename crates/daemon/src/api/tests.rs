@@ -59,6 +59,7 @@ impl Server {
             rounds: Default::default(),
             state: Mutex::default(),
             routers: Default::default(),
+            sync: Default::default(),
         });
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("api.sock");

@@ -173,6 +173,7 @@ impl Saver {
     pub(super) fn save<P: Plane>(&self, shell: &Shell<P>) -> bool {
         let mut state = shell.balancer.saved_state();
         state.plane = Some(self.plane.clone());
+        state.sync = shell.sync.requests();
         let written = self.file.write(&state.encode());
         let mut report = shell.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &written {

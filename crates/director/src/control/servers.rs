@@ -25,6 +25,9 @@ impl Director {
             .get(id)
             .ok_or(ControlError::ServiceNotDefined)?;
         let config = check_server(id, config)?;
+        if self.no_mixed && config.address.is_ipv6() != id.is_ipv6() {
+            return Err(ControlError::Invalid);
+        }
         if service.position(config.address, config.port).is_some() {
             return Err(ControlError::DestinationExists);
         }
