@@ -135,6 +135,8 @@ fn every_sample_of_the_package_is_accepted_or_its_lines_are_named() {
                         "routes is deprecated",
                         "no preference",
                         "cannot track route",
+                        // The old form is as good.
+                        "lvs_sync_daemon",
                     ]
                     .iter()
                     .any(|known| l.contains(known))

@@ -12,6 +12,7 @@ mod reload;
 mod resumption;
 mod routers;
 mod services;
+mod synchronisation;
 mod trackers;
 mod work;
 
@@ -33,6 +34,7 @@ pub use memory::{note_sudden_end, release};
 pub use reload::Reloaded;
 pub use resumption::Resumption;
 pub use services::{Placed, PlannedService, ServiceScripts};
+pub use synchronisation::Synchronised;
 pub use work::Availability;
 
 /// Where the configuration comes from, at the start and at each reload.
@@ -75,6 +77,8 @@ pub struct Plan {
     pub tell_states: bool,
     /// Seconds of established TCP, TCP after FIN, and UDP; 0 leaves them.
     pub timeouts: [u32; 3],
+    /// Who is told of connections, and as what.
+    pub synchronisation: Option<Synchronised>,
     /// True when services that are there already are removed first.
     pub flush: bool,
     /// Run before anything else, and how long it may take.
@@ -102,6 +106,7 @@ impl Plan {
                 .collect(),
             tell_states: configuration.global.fifo_on_reload,
             timeouts: configuration.global.timeouts.map(Option::unwrap_or_default),
+            synchronisation: Synchronised::new(configuration),
             flush: configuration.global.flush,
             startup: commands.timed(configuration.global.startup.as_ref(), &mut faults),
             shutdown: commands.timed(configuration.global.shutdown.as_ref(), &mut faults),

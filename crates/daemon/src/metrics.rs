@@ -6,6 +6,7 @@
 
 mod family;
 mod routers;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::{
     balancer::census::{Census, ServerCensus, ServiceCensus},
     rounds::Entry,
     status::InterfaceStatus,
+    sync::SyncStatus,
     vrrp::RouterStatus,
 };
 use family::{SERVER, SERVICE, action_name, method_name};
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub answers: AnswerCounts,
     /// Virtual routers.
     pub routers: Vec<RouterStatus>,
+    /// Sync daemons that run.
+    pub sync: Vec<SyncStatus>,
 }
 
 /// Writes all metrics.
@@ -62,6 +66,7 @@ pub struct Metrics {
 pub fn write(out: &mut impl Write, metrics: &Metrics) -> io::Result<()> {
     write_daemon(out, metrics)?;
     routers::write(out, &metrics.routers)?;
+    sync::write(out, &metrics.sync)?;
     let services = &metrics.census.services;
     let labels: Vec<String> = services.iter().map(|service| labels(&service.id)).collect();
     write_services(out, services, &labels)?;

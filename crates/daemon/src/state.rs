@@ -160,7 +160,11 @@ impl SavedState {
         for (at, service) in self.services.iter().enumerate() {
             put(out, if at == 0 { "\n" } else { ",\n" }, service);
         }
-        put(out, "\n],\n\"sync\": ", &self.sync);
+        out.extend_from_slice(b"\n]");
+        // Left out when there are none, so that a Pointsman that does not know them can read the rest.
+        if !self.sync.is_empty() {
+            put(out, ",\n\"sync\": ", &self.sync);
+        }
         put(out, ",\n\"plane\": ", &self.plane);
         put(out, ",\n\"ledger\": ", &self.ledger);
         out.extend_from_slice(b"\n}");

@@ -14,6 +14,7 @@ mod service_group;
 mod settling;
 mod strictness;
 mod sync_group;
+mod synchronisation;
 mod tls;
 mod tracking;
 mod verification;
@@ -78,6 +79,7 @@ pub fn build(document: &Document) -> (Configuration, Vec<Diagnostic>) {
             _ => {}
         }
     }
+    synchronisation::settle(&mut reader, &mut configuration);
     suspicion::check(&mut reader, &mut configuration);
     (configuration, reader.finish())
 }

@@ -13,7 +13,7 @@ mod service;
 pub use checker::{
     Binding, Check, Checker, HttpCheck, HttpProtocol, Probe, StatusCodes, Timing, UrlCheck,
 };
-pub use global::{Announce, Fifo, Firewall, Global};
+pub use global::{Announce, Fifo, Firewall, Global, Synchronisation};
 pub use host::{
     Hop, Id, MADE_BY_KEEPALIVED, MAIN_TABLE, Metric, Route, RouteKind, Rule, RuleAction, Statics,
     TrackGroup, Tracking,

@@ -77,6 +77,7 @@ fn collect<P: Plane>(shell: &Shell<P>) -> Result<Metrics, ApiError> {
         sweeps: shell.rounds.sweeps.entry(),
         estimates: shell.rounds.estimates.entry(),
         estimating: shell.balancer.setting(Setting::RunEstimation) != 0,
+        sync: shell.sync.status(),
         answers: *shell.answers.lock().unwrap_or_else(PoisonError::into_inner),
         routers: shell
             .routers

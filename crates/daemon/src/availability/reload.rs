@@ -75,6 +75,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         if old.timeouts != self.plan.timeouts {
             self.set_timeouts();
         }
+        self.synchronise().await;
         let mut done = self.reload_services(&touched).await;
         if self.plan.tell_states {
             self.tell_states().await;

@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, block_in_place};
 
 use super::hand::{ServiceHand, SharedFifos};
 use super::memory::Memory;
+use super::synchronisation::Follower;
 use super::trackers::Trackers;
 use super::{Plan, PlannedService, Resumption};
 use crate::api::Shell;
@@ -45,6 +46,8 @@ pub struct Availability<P> {
     left: PathBuf,
     /// Remembers them there in case that the daemon dies; ends with them.
     remembering: Option<JoinHandle<()>>,
+    /// Has sync daemons follow a virtual router.
+    pub(super) follower: Option<Follower>,
 }
 
 /// One virtual service that is minded.
@@ -75,6 +78,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             known: BTreeMap::new(),
             left,
             remembering: None,
+            follower: None,
             plan,
         };
         this.fifos = Fifos::open(this.plan.fifos(), &Fifos::default()).context("opening FIFOs")?;
@@ -106,6 +110,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             this.trackers.follow(&this.plan, Some(&vrrp.remote()));
             this.adopt_routers(vrrp);
         }
+        this.synchronise().await;
         Ok(this)
     }
 
@@ -134,6 +139,18 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         if let Some(remembering) = self.remembering.take() {
             let _ = remembering.await;
         }
+    }
+
+    /// Has sync daemons run as planned.
+    pub(super) async fn synchronise(&mut self) {
+        let planned = self.plan.synchronisation.as_ref();
+        if self.follower.as_ref().map(Follower::planned) == planned {
+            return;
+        }
+        if let Some(follower) = self.follower.take() {
+            follower.end(&self.shell).await;
+        }
+        self.follower = planned.map(|planned| Follower::start(planned, &self.shell));
     }
 
     /// How others talk to the virtual routers, if there are any.
@@ -170,6 +187,9 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
 
     /// Ends all but the virtual routers, for the daemon that comes next, before [`Self::leave`].
     pub async fn rest(&mut self) {
+        if let Some(follower) = self.follower.take() {
+            follower.end(&self.shell).await;
+        }
         self.trackers.end();
         for (key, minder) in std::mem::take(&mut self.minders) {
             let known = minder.hand_over().await;
@@ -190,6 +210,9 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
     /// Ends: virtual routers say so and give their addresses back, services get their last notices.
     pub async fn stop(&mut self) {
         self.trackers.end();
+        if let Some(follower) = self.follower.take() {
+            follower.end(&self.shell).await;
+        }
         if let Some(vrrp) = self.vrrp.take() {
             block_in_place(|| vrrp.stop());
         }

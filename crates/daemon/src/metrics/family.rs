@@ -130,6 +130,22 @@ pub(super) const ROUTER_REJECTED: Family = counter(
     "pointsman_vrrp_rejected_adverts_total",
     "Advertisements that did not count, by reason.",
 );
+pub(super) const SYNC_MESSAGES: Family = counter(
+    "pointsman_sync_messages_total",
+    "Messages of sync daemons, by what became of them.",
+);
+pub(super) const SYNC_CONNECTIONS: Family = counter(
+    "pointsman_sync_connections_total",
+    "Connections told to or by other directors, by what became of them.",
+);
+pub(super) const SYNC_WAITING: Family = gauge(
+    "pointsman_sync_waiting_connections",
+    "Connections told by other directors whose real server is not there.",
+);
+pub(super) const SYNC_LOOK: Family = gauge(
+    "pointsman_sync_look_seconds",
+    "How long the latest look at all connections took.",
+);
 pub(super) const SERVICE_INFO: Family = gauge(
     "pointsman_service_info",
     "Virtual services with their schedulers.",

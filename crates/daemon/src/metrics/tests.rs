@@ -102,6 +102,19 @@ fn metrics() -> Metrics {
             believed: None,
             rival: Some([10, 0, 0, 2].into()),
         }],
+        sync: vec![SyncStatus {
+            role: crate::sync::Role::Backup,
+            interface: "eth1".to_owned(),
+            sync_id: 42,
+            max_length: 1472,
+            group: "224.0.0.81".parse().expect("a group"),
+            port: 8848,
+            ttl: 1,
+            counts: crate::sync::SyncCounts {
+                messages: 7,
+                ..Default::default()
+            },
+        }],
     }
 }
 
@@ -146,6 +159,8 @@ fn every_metric_is_well_formed_and_has_its_value() {
         ("pointsman_sweep_last_timestamp_seconds", "", 2.0),
         ("pointsman_sweep_duration_seconds", "", 0.005),
         ("pointsman_estimating", "", 1.0),
+        ("pointsman_sync_messages_total", r#"outcome="heard""#, 7.0),
+        ("pointsman_sync_messages_total", r#"outcome="sent""#, 0.0),
         ("pointsman_estimate_last_timestamp_seconds", "", 0.0),
         ("pointsman_service_connections_total", web, 10.0),
         ("pointsman_service_in_bytes_total", web, 4_294_967_295_000.0),

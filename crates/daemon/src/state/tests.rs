@@ -63,6 +63,15 @@ fn state() -> SavedState {
             ..MarkRule::every(MarkAction::Set { value: 1, mask: 3 })
         }],
         services: vec![service(80, 3), service(81, 0)],
+        sync: vec![Request {
+            role: crate::sync::Role::Backup,
+            interface: "eth1".to_owned(),
+            sync_id: 42,
+            max_length: None,
+            group: Some("224.0.0.82".parse().unwrap()),
+            port: None,
+            ttl: Some(3),
+        }],
         plane: Some(PlaneId {
             boot: "8d0e8a4e-6f3c-4b52-9d0b-2f9c9a5b7e11".to_owned(),
             map: 7,

@@ -54,6 +54,9 @@ pub(super) async fn run<P: Plane>(
         pause = block_in_place(|| teller.look(&shell.balancer, &shared));
         teller.send(&socket, &shared).await;
     }
+    // Who takes over knows what was news until now.
+    block_in_place(|| teller.look(&shell.balancer, &shared));
+    teller.send(&socket, &shared).await;
 }
 
 struct Teller {

@@ -8,7 +8,7 @@ use super::super::keywords::Block;
 use super::super::model::{Fifo, Global};
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
-use super::small;
+use super::{small, synchronisation};
 
 /// The longest timeout of connections, seconds: 31 days.
 const LONGEST: i64 = 31 * 24 * 60 * 60;
@@ -55,6 +55,13 @@ pub(super) fn read(reader: &mut Reader<'_>, global: &mut Global, block: &[Statem
             ("checker_log_all_failures", Value::Switch(on)) => global.log_all_failures = on,
             ("lvs_flush", _) => global.flush = true,
             ("lvs_timeouts", Value::Words(words)) => connections(reader, global, &entry, words),
+            ("lvs_sync_daemon", Value::Words(_)) if global.synchronisation.is_some() => {
+                let text = "there is a sync daemon already; this one is left out".to_owned();
+                reader.error(entry.place, text);
+            }
+            ("lvs_sync_daemon", Value::Words(words)) => {
+                global.synchronisation = synchronisation::read(reader, &entry, words);
+            }
             _ => {}
         }
     }

@@ -99,6 +99,7 @@ impl Draft {
             only_peers: global.only_peers,
             fault_without_peer: false,
             track_primary: true,
+            sync_interface: None,
             tracked: Vec::new(),
             notify: Notify {
                 priority: global.notify_priority,
@@ -194,6 +195,9 @@ impl Draft {
             ("unicast_fault_no_peer", _) => instance.fault_without_peer = true,
             ("check_unicast_src", _) => instance.only_peers = true,
             ("dont_track_primary", _) => instance.track_primary = false,
+            ("lvs_sync_daemon_interface", Value::Word(word)) => {
+                instance.sync_interface = Some(word.text.clone());
+            }
             _ => {}
         }
     }

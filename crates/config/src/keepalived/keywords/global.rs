@@ -158,12 +158,7 @@ pub(super) const GLOBAL: &[Keyword] = &[
     yes(Global, "lvs_notify_fifo_script", Script, ""),
     yes(Global, "fifo_write_vrrp_states_on_reload", Nothing, "off"),
     yes(Global, "rs_init_notifies", Nothing, "off"),
-    no(
-        Global,
-        "lvs_sync_daemon",
-        Several,
-        "connections are not synchronised: after a failover, established ones end",
-    ),
+    yes(Global, "lvs_sync_daemon", Several, "none"),
     yes(Global, "lvs_timeouts", Several, "as they are"),
     yes(Global, "lvs_flush", Nothing, "off"),
     yes(Global, "lvs_flush_on_stop", OneOf(&["", "VS"]), "off"),

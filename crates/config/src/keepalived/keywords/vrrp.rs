@@ -191,12 +191,7 @@ pub(super) const INSTANCE: &[Keyword] = &[
         "vrrp_notify_priority_changes",
     ),
     no(Instance, "smtp_alert", Switch, MAIL),
-    no(
-        Instance,
-        "lvs_sync_daemon_interface",
-        Word,
-        "connections are not synchronised: after a failover, established ones end",
-    ),
+    yes(Instance, "lvs_sync_daemon_interface", Word, ""),
     idle(
         Instance,
         "debug",

@@ -70,6 +70,27 @@ pub struct Global {
     pub flush: bool,
     /// Seconds of established TCP, TCP after FIN, and UDP, where they are changed.
     pub timeouts: [Option<u32>; 3],
+    /// Who is told of connections (`lvs_sync_daemon`).
+    pub synchronisation: Option<Synchronisation>,
+}
+
+/// `lvs_sync_daemon`: connections are told to other directors.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Synchronisation {
+    /// Interface of the multicast.
+    pub interface: String,
+    /// The virtual router that says which daemon runs, a master or a backup; without one both do.
+    pub instance: Option<String>,
+    /// Sync id; the virtual router's id when absent, 0 without one.
+    pub id: Option<u8>,
+    /// Longest message, bytes.
+    pub max_length: Option<u16>,
+    /// UDP port.
+    pub port: Option<u16>,
+    /// Time to live.
+    pub ttl: Option<u8>,
+    /// Multicast group.
+    pub group: Option<IpAddr>,
 }
 
 /// `nftables` and its like: the rules for `no_accept`.
@@ -166,6 +187,7 @@ impl Default for Global {
             log_all_failures: false,
             flush: false,
             timeouts: [None; 3],
+            synchronisation: None,
         }
     }
 }

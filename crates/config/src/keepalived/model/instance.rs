@@ -79,6 +79,8 @@ pub struct Instance {
     pub notify: Notify,
     /// Its own link-layer address (`use_vmac`).
     pub vmac: Option<VirtualMac>,
+    /// Interface of the sync daemon that follows it, in the old form (`lvs_sync_daemon_interface`).
+    pub sync_interface: Option<String>,
     /// How it finds out whether its addresses are believed (`verify_vip`).
     pub verification: Option<Verification>,
 }
