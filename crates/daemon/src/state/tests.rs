@@ -198,7 +198,7 @@ fn what_is_wrong_is_said() {
             whole.replace(",\n\"crc32\"", ", \"crc32\""),
             "line 3 is not",
         ),
-        (format!("{whole}\n"), "line 17 is not"),
+        (format!("{whole}\n"), "line 18 is not"),
         (
             body("{\n\"marks\": 1}"),
             "unknown field `marks`, expected one of",
