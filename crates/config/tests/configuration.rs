@@ -267,7 +267,7 @@ fn every_line_that_counts_otherwise_is_named_with_its_place() {
             service(" alpha off"),
             "5:8: warning: `off` behind `alpha` is ignored",
         ),
-        (service(" smtp_alert on"), "5:2: unsupported: `smtp_alert`"),
+        (service(" smtp_alert on"), "5:2: warning: `smtp_alert`"),
         (
             service(" persistence_granularity x"),
             "5:26: error: `x` is no netmask, as in 255.255.255.0",
@@ -641,4 +641,75 @@ fn a_check_of_the_virtual_address_is_known_as_ours_and_its_limits_are_named() {
         let more = ours(said(target, method, check));
         assert!(more.contains(wanted), "{target} {method}: {more}");
     }
+}
+
+#[test]
+fn mails_are_about_what_keepalived_s_are() {
+    let globals = |lines: &str| {
+        format!(
+            "global_defs {{\n notification_email {{\n  a@b \"C <c@d>\"\n  e@f\n }}\n smtp_server mail.example.org 2525\n{lines}\n}}\n"
+        )
+    };
+    let group = "vrrp_sync_group G {\n group {\n  V\n  W\n }\n}\n";
+    let other = instance(" smtp_alert off")
+        .replace("instance V", "instance W")
+        .replace("id 5", "id 6")
+        .replace("10.0.0.1", "10.0.0.9");
+    // As `keepalived -d` shows: instance, group, service, real server.
+    for (lines, wanted) in [
+        ("", [false, false, false, true]),
+        (" smtp_alert", [true; 4]),
+        (" smtp_alert off", [false; 4]),
+        (" smtp_alert_vrrp on", [true, true, false, true]),
+        (" smtp_alert_checker yes", [false, false, true, true]),
+        (" smtp_alert_checker off", [false; 4]),
+        (
+            " smtp_alert\n smtp_alert_vrrp off",
+            [false, false, true, true],
+        ),
+    ] {
+        let text = globals(lines) + &instance("") + &other + group + &service("");
+        let configuration = clean(&text);
+        let service = &configuration.services[0];
+        let alerts = [
+            configuration.instances[0].alert,
+            configuration.sync_groups[0].alert,
+            service.alert,
+            service.servers[0].alert,
+        ];
+        assert_eq!(alerts, wanted, "{lines}");
+        assert!(!configuration.instances[1].alert);
+    }
+    let mail = clean(&(globals(" no_checker_emails\n no_email_faults") + &service("")))
+        .global
+        .mail;
+    assert_eq!(mail.recipients, ["a@b", "C <c@d>", "e@f"]);
+    assert_eq!(mail.server, Some(("mail.example.org".to_owned(), 2525)));
+    assert_eq!((mail.faults, mail.checkers), (false, false));
+    assert_eq!(mail.timeout, Duration::from_secs(30));
+    for (text, expected) in [
+        (
+            "global_defs {\n smtp_server 10.0.0.1 0\n}\n",
+            "2:23: error: `port 0`",
+        ),
+        (
+            "global_defs {\n notification_email {\n  a@b\n }\n}\n",
+            "2:2: warning: `notification_email`",
+        ),
+        (
+            "global_defs {\n smtp_alert\n}\n",
+            "2:2: warning: `smtp_alert`",
+        ),
+    ] {
+        let said = said(text);
+        assert!(
+            said.iter().any(|line| line == expected),
+            "{expected}: {said:#?}"
+        );
+    }
+    // A reload that changes who gets them changes that alone.
+    let (before, after) = (globals(""), globals(" smtp_helo_name other"));
+    let changes = |text: &str| clean(&(text.to_owned() + &service("")));
+    let changes = changes(&before).changes_to(&changes(&after));
+    assert_eq!(changes.len(), 1, "{changes:?}");
 }

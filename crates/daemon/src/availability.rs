@@ -6,6 +6,7 @@
 mod command;
 mod hand;
 mod host_items;
+mod mails;
 mod memory;
 mod preparation;
 mod reload;
@@ -25,6 +26,7 @@ use pointsman_config::keepalived::Configuration;
 
 use crate::child::Script;
 use crate::fifo::Fifo;
+use crate::mail::MailConfig;
 use crate::vrrp::VrrpConfig;
 use crate::vrrp::hooks::HooksConfig;
 use crate::vrrp::process::ProcessTracker;
@@ -63,6 +65,8 @@ pub struct Plan {
     pub vrrp: VrrpConfig,
     /// Whom they tell.
     pub hooks: HooksConfig,
+    /// Where mails go, if there are any.
+    pub mail: Option<MailConfig>,
     /// Scripts that they track.
     pub scripts: Vec<ScriptTracker>,
     /// Files that they track.
@@ -96,6 +100,7 @@ impl Plan {
             configuration: configuration.clone(),
             vrrp: routers::vrrp(configuration, &mut faults),
             hooks: routers::hooks(configuration, &commands, &mut faults),
+            mail: mails::config(configuration),
             scripts: routers::scripts(configuration, &commands, &mut faults),
             files: routers::files(configuration),
             processes: routers::processes(configuration),

@@ -111,6 +111,27 @@ impl Check {
         }
     }
 
+    /// What mails say of it, in keepalived's words; of files they say nothing.
+    pub fn said(&self, succeeds: bool, failure: &str) -> Option<String> {
+        let plain = |name: &str| {
+            let verb = if succeeds { "succeed" } else { "failed" };
+            format!("{name} {verb} on service")
+        };
+        Some(match self {
+            Self::Tcp(_) => plain("TCP CHECK"),
+            Self::Udp(_) => plain("UDP CHECK"),
+            Self::Ping(_) => plain("ICMP CHECK"),
+            Self::Http(_) | Self::Smtp(_) if succeeds => plain("CHECK"),
+            Self::Http(_) => "CHECK failed on service : HTTP request failed".to_owned(),
+            Self::Smtp(_) => format!("CHECK failed on service : {failure}"),
+            Self::Dns(_) if succeeds => "DNS_CHECK: succeeded on service".to_owned(),
+            Self::Dns(_) => plain("DNS_CHECK:"),
+            Self::Script { .. } if succeeds => "MISC CHECK succeeded on service".to_owned(),
+            Self::Script { .. } => plain("MISC CHECK"),
+            Self::File(_) => return None,
+        })
+    }
+
     /// Makes the check once.
     pub async fn make(&self) -> Result<Found, Failure> {
         let nothing = Found::default();

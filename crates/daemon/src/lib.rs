@@ -16,6 +16,7 @@ pub mod connections;
 pub mod defence;
 pub mod fifo;
 pub mod hops;
+pub mod mail;
 pub mod metrics;
 pub mod minding;
 pub mod plane;

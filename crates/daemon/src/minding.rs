@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pointsman_ha::health::{
-    Checker, CheckerConfig, HealthNotice, HealthOutput, ServiceConfig, ServiceHealth, Target,
+    Checker, CheckerConfig, HealthNotice, HealthOutput, ServiceConfig, ServiceHealth, Stood, Target,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -36,6 +36,9 @@ pub struct Minded {
 pub struct Known {
     /// Whether there were enough real servers.
     pub enough: bool,
+    /// Whether the sorry server served.
+    #[serde(default)]
+    pub sorry: bool,
     /// The checks of real servers, by their names.
     pub servers: BTreeMap<String, Vec<KnownCheck>>,
 }
@@ -71,6 +74,25 @@ pub trait Hand: Send + Sync + 'static {
     fn settle(&self, _present: &[Target]) {}
     /// Tells scripts and FIFOs.
     fn notify(&self, notice: HealthNotice);
+    /// Tells people of a check that fails or succeeds now, after all that follows from it.
+    fn tell(&self, _news: &CheckNews<'_>) {}
+}
+
+/// A check that fails or succeeds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckNews<'a> {
+    /// The real server's position.
+    pub server: usize,
+    /// The check's position among those of the real server.
+    pub checker: usize,
+    /// Whether it succeeds.
+    pub succeeds: bool,
+    /// Why it does not.
+    pub failure: &'a str,
+    /// Whether the real server is up.
+    pub up: bool,
+    /// True when this check made the real server go or come back.
+    pub turned: bool,
 }
 
 /// What becomes of a real server.
@@ -89,6 +111,8 @@ struct Saying {
     server: usize,
     checker: usize,
     up: bool,
+    /// Why it failed.
+    failure: Option<String>,
     found: Option<Found>,
 }
 
@@ -106,6 +130,7 @@ impl Minded {
         Self {
             known: Arc::new(Mutex::new(Known {
                 enough: false,
+                sorry: false,
                 servers: known.collect(),
             })),
             told: vec![false; service.servers.len()],
@@ -142,7 +167,7 @@ impl Minded {
     /// Begins with what a daemon before knew of real servers that have as many checks.
     pub fn recall(&mut self, known: &Known) {
         let mut now = self.lock().clone();
-        now.enough = known.enough;
+        (now.enough, now.sorry) = (known.enough, known.sorry);
         for (server, told) in self.service.servers.iter_mut().zip(&mut self.told) {
             let Some(checks) = known.servers.get(&server.name) else {
                 continue;
@@ -178,7 +203,11 @@ impl Minded {
             .iter()
             .map(|name| checks_of(name).iter().map(|check| check.part).sum())
             .collect();
-        let mut health = ServiceHealth::resume(self.service, &parts, begun.enough);
+        let stood = Stood {
+            enough: begun.enough,
+            sorry: begun.sorry,
+        };
+        let mut health = ServiceHealth::resume(self.service, &parts, stood);
         for at in (0..names.len()).filter(|at| self.told.get(*at) == Some(&true)) {
             health.tell_up(at);
         }
@@ -200,7 +229,7 @@ impl Minded {
             configured,
             known: self.known,
         };
-        memory.known().enough = health.has_quorum();
+        memory.stands(&health);
         tokio::select! {
             () = stop => {}
             () = heed(&mut health, &mut memory, receiver, &*hand) => {}
@@ -221,6 +250,19 @@ struct Memory {
 impl Memory {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how the service stands.
+    fn stands(&self, health: &ServiceHealth) {
+        let mut known = self.known();
+        (known.enough, known.sorry) = (health.has_quorum(), health.is_sorry());
+    }
+
+    /// Whether a check succeeded so far.
+    fn is_up(&self, saying: &Saying) -> Option<bool> {
+        let known = self.known();
+        let checks = known.servers.get(self.names.get(saying.server)?)?;
+        Some(checks.get(saying.checker)?.up)
     }
 
     /// Notes what a check says; returns what all of that real server add to its weight.
@@ -250,12 +292,26 @@ async fn heed(
     hand: &dyn Hand,
 ) {
     while let Some(saying) = sayings.recv().await {
+        let (server, checker) = (saying.server, saying.checker);
+        let before = memory.is_up(&saying);
         if let Some(sum) = memory.note(&saying) {
-            health.handle_weight(saying.server, sum);
+            health.handle_weight(server, sum);
         }
-        health.handle_checker(saying.server, saying.checker, saying.up);
-        memory.known().enough = health.has_quorum();
+        let was_up = health.is_up(server);
+        health.handle_checker(server, checker, saying.up);
+        memory.stands(health);
         pass_on(health, hand);
+        if before.is_some_and(|before| before != saying.up) {
+            let up = health.is_up(server);
+            hand.tell(&CheckNews {
+                server,
+                checker,
+                succeeds: saying.up,
+                failure: saying.failure.as_deref().unwrap_or_default(),
+                up,
+                turned: up != was_up,
+            });
+        }
     }
     std::future::pending().await
 }
@@ -317,6 +373,7 @@ impl TimedCheck {
                 server,
                 checker,
                 up: state.is_up(),
+                failure: made.as_ref().err().map(ToString::to_string),
                 found: made.ok(),
             };
             if sayings.send(saying).is_err() {

@@ -31,6 +31,6 @@ mod service;
 
 pub use checker::{Checker, CheckerConfig};
 pub use lasting::Lasting;
-pub use notice::HealthNotice;
+pub use notice::{HealthNotice, Occasion, Standing};
 pub use rise_fall::RiseFall;
-pub use service::{HealthOutput, ServerConfig, ServiceConfig, ServiceHealth, Target};
+pub use service::{HealthOutput, ServerConfig, ServiceConfig, ServiceHealth, Stood, Target};

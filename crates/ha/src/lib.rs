@@ -11,5 +11,6 @@
 
 pub mod bfd;
 pub mod health;
+pub mod mail;
 pub mod sync;
 pub mod vrrp;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pointsman_ha::health::{
     Checker, CheckerConfig, HealthOutput, RiseFall, ServerConfig, ServiceConfig, ServiceHealth,
-    Target,
+    Stood, Target,
 };
 
 const CHECKER: CheckerConfig = CheckerConfig {
@@ -400,4 +400,40 @@ fn what_is_placed_is_what_is_wanted_after_any_history() {
             }
         }
     }
+}
+
+#[test]
+fn who_is_not_to_serve_is_not_there_for_a_moment_after_a_restart_either() {
+    let mut config = service(3);
+    config.quorum = 2;
+    config.sorry_server = true;
+    config.hysteresis = 1;
+    let resume = |up: [bool; 3], enough, sorry, inhibit| {
+        let mut config = config.clone();
+        config.sorry_inhibit = inhibit;
+        for (server, up) in config.servers.iter_mut().zip(up) {
+            server.checkers = vec![up];
+        }
+        ServiceHealth::resume(config, &[], Stood { enough, sorry })
+    };
+    // Fewer than enough: the sorry server alone, from the first moment.
+    let mut health = resume([true, false, false], false, true, false);
+    assert_eq!(words(&mut health), ["add sorry 1"]);
+    // Between loss and gain it goes on serving, and its return is not told.
+    let mut health = resume([true, true, false], false, true, false);
+    assert_eq!(words(&mut health), ["add sorry 1"]);
+    assert!(health.is_sorry() && !health.has_quorum());
+    let mut health = resume([true, true, false], false, true, true);
+    assert_eq!(words(&mut health), ["add sorry 1"]);
+    // There the live ones go on serving, if they served.
+    let mut health = resume([true, true, false], true, false, false);
+    assert_eq!(words(&mut health), ["add 0 1", "add 1 1"]);
+    assert!(health.has_quorum() && !health.is_sorry());
+    // Nor at the first start, with too little weight from there on.
+    config.hysteresis = 0;
+    for server in &mut config.servers[1..] {
+        server.checkers = vec![false];
+    }
+    let mut health = ServiceHealth::new(config);
+    assert_eq!(words(&mut health), ["add sorry 1"]);
 }

@@ -3,6 +3,8 @@
 #[path = "support/host.rs"]
 #[allow(dead_code)]
 mod host;
+#[path = "availability/mails.rs"]
+mod mails;
 #[path = "availability/tracking.rs"]
 mod tracking;
 #[path = "availability/vip_check.rs"]

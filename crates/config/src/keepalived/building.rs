@@ -2,10 +2,12 @@
 
 mod address_line;
 mod checker;
+mod files;
 mod global;
 mod host;
 mod host_words;
 mod instance;
+mod mail;
 mod method;
 mod route_line;
 mod rule_line;
@@ -81,6 +83,7 @@ pub fn build(document: &Document) -> (Configuration, Vec<Diagnostic>) {
     }
     synchronisation::settle(&mut reader, &mut configuration);
     suspicion::check(&mut reader, &mut configuration);
+    mail::check(&mut reader, &configuration);
     (configuration, reader.finish())
 }
 

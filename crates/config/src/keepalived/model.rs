@@ -8,6 +8,7 @@ mod checker;
 mod global;
 mod host;
 mod instance;
+mod mail;
 mod service;
 
 pub use checker::{
@@ -22,6 +23,7 @@ pub use instance::{
     Authentication, Instance, Notify, Peer, SyncGroup, Track, Tracked, Verification,
     VirtualAddress, VirtualMac,
 };
+pub use mail::Mail;
 pub use service::{Members, Method, Server, Service, ServiceGroup, ServiceKey, Sorry, Target};
 
 use std::time::Duration;

@@ -4,13 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pointsman_director::model::{Change, ControlError, RealServer};
 use pointsman_ha::health::{HealthNotice, Target};
+use pointsman_ha::mail::{Alert, Told};
 
 use super::{Placed, PlannedService};
 use crate::api::Shell;
 use crate::balancer::OnRefusal;
 use crate::child::Script;
 use crate::fifo::Fifos;
-use crate::minding::{Hand, Placing};
+use crate::mail::Mailer;
+use crate::minding::{CheckNews, Hand, Placing};
 use crate::plane::Plane;
 
 /// Carries out what the health of a service wants.
@@ -18,6 +20,7 @@ pub(super) struct ServiceHand<P> {
     pub(super) shell: Arc<Shell<P>>,
     pub(super) planned: PlannedService,
     pub(super) fifos: SharedFifos,
+    pub(super) mailer: Mailer,
 }
 
 /// The FIFOs that are told of services; a reload puts others in their place.
@@ -75,10 +78,45 @@ impl<P: Plane + Send + Sync + 'static> Hand for ServiceHand<P> {
             }
         };
         Script::begin_and_forget(script, &[]);
+        if self.mails_of(&notice) {
+            let alert = || Alert::new(Told::Health(&notice));
+            self.mailer.post(|_| true, alert);
+        }
+    }
+
+    fn tell(&self, news: &CheckNews<'_>) {
+        let minded = &self.planned.minded;
+        let server = self.planned.origin.servers.get(news.server);
+        if !server.is_some_and(|server| server.alert) {
+            return;
+        }
+        let alert = || {
+            let checks = minded.checks.get(news.server)?;
+            let check = &checks.get(news.checker)?.check;
+            Alert::new(Told::Check {
+                service: &minded.service.name,
+                server: &minded.service.servers.get(news.server)?.name,
+                up: news.up,
+                says: &check.said(news.succeeds, news.failure)?,
+            })
+        };
+        self.mailer
+            .post(|config| config.checkers || news.turned, alert);
     }
 }
 
 impl<P: Plane> ServiceHand<P> {
+    /// Whether mails are wanted about the real server or the quorum.
+    fn mails_of(&self, notice: &HealthNotice) -> bool {
+        let origin = &self.planned.origin;
+        let Some(name) = &notice.server else {
+            return origin.alert;
+        };
+        let servers = self.planned.minded.service.servers.iter();
+        let mut pairs = servers.zip(&origin.servers);
+        pairs.any(|(one, origin)| one.name == *name && origin.alert)
+    }
+
     /// Does it in one virtual service; who was there, or was not, against what is remembered gets what
     /// is wanted all the same.
     fn place_in(&self, placed: &Placed, placing: Placing) {

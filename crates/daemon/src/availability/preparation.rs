@@ -23,6 +23,8 @@ impl Preparation {
     ) -> Result<Self> {
         let (mut changes, mut back) = (Vec::new(), Vec::new());
         for planned in services {
+            // While the sorry server serves, the others come when their health has them come.
+            let is_sorry = planned.minded.known().sorry;
             for placed in &planned.placed {
                 let id = placed.service.id;
                 let service = placed.service.clone();
@@ -43,7 +45,7 @@ impl Preparation {
                 for (server, health) in placed.servers.iter().zip(&planned.minded.service.servers) {
                     let (address, port) = (server.address, server.port);
                     let is_it = |one: &&RealServer| (one.address, one.port) == (address, port);
-                    let serves = health.checkers.iter().all(|up| *up);
+                    let serves = !is_sorry && health.checkers.iter().all(|up| *up);
                     if serves && known.iter().find(is_it).is_none() {
                         let server = server.clone();
                         changes.push(Change::AddServer { id, server });

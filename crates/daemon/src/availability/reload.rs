@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::block_in_place;
 
+use super::mails;
 use super::preparation::Preparation;
 use super::work::Availability;
 use super::{Plan, PlannedService};
@@ -69,9 +70,13 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         fifos.settle(plan.fifos());
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = fifos.only(&plan.service_fifos);
         self.fifos = fifos;
+        let minders = self.minders.values().map(|minder| &minder.planned);
+        mails::tell_removed(&self.mailer, minders, &plan.services);
+        self.mailer.set_config(plan.mail.clone());
         let old = std::mem::replace(&mut self.plan, plan);
         self.trackers
             .follow(&self.plan, self.vrrp.as_ref().map(Vrrp::remote).as_ref());
+        self.set_umask();
         if old.timeouts != self.plan.timeouts {
             self.set_timeouts();
         }
@@ -128,7 +133,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         if let Some(before) = self.hooks.take() {
             let _ = before.await;
         }
-        let hooks = Hooks::new(plan.hooks.clone(), fifos);
+        let hooks = Hooks::new(plan.hooks.clone(), fifos, &self.mailer);
         self.hooks = Some(tokio::spawn(hooks.keep(heard)));
         Ok(())
     }

@@ -180,7 +180,7 @@ pub(super) fn hooks(
     commands: &Commands,
     faults: &mut Vec<String>,
 ) -> HooksConfig {
-    let mut scripts = |notify: &Notify| Scripts {
+    let mut scripts = |notify: &Notify, mails| Scripts {
         master: commands.optional(notify.master.as_ref(), faults),
         backup: commands.optional(notify.backup.as_ref(), faults),
         fault: commands.optional(notify.fault.as_ref(), faults),
@@ -188,14 +188,15 @@ pub(super) fn hooks(
         deleted: commands.optional(notify.deleted.as_ref().and_then(Option::as_ref), faults),
         master_rx_lower_pri: commands.optional(notify.lower.as_ref(), faults),
         any: commands.optional(notify.any.as_ref(), faults),
+        mails,
     };
     let instances = configuration.instances.iter();
     let instances: BTreeMap<_, _> = instances
-        .map(|one| (one.name.clone(), scripts(&one.notify)))
+        .map(|one| (one.name.clone(), scripts(&one.notify, one.alert)))
         .collect();
     let groups = configuration.sync_groups.iter();
     let groups: BTreeMap<_, _> = groups
-        .map(|one| (one.name.clone(), scripts(&one.notify)))
+        .map(|one| (one.name.clone(), scripts(&one.notify, one.alert)))
         .collect();
     let global = &configuration.global;
     let fifos = [&global.fifo, &global.vrrp_fifo].into_iter();

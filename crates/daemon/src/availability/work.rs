@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::stat::{Mode, umask};
 use pointsman_config::keepalived::model::ServiceKey;
 use pointsman_director::model::{Change, ServiceId};
 use tokio::sync::{mpsc::unbounded_channel, watch};
@@ -20,6 +21,7 @@ use crate::api::Shell;
 use crate::balancer::OnRefusal;
 use crate::child::{Outcome, Script};
 use crate::fifo::Fifos;
+use crate::mail::{FAREWELL, Mailer};
 use crate::minding::Known;
 use crate::plane::Plane;
 use crate::presence::Presence;
@@ -38,8 +40,11 @@ pub struct Availability<P> {
     pub(super) fifos: Fifos,
     /// Those that are told of services.
     pub(super) told: SharedFifos,
+    pub(super) mailer: Mailer,
     /// Which addresses are here, once somebody wants to know.
     presence: Option<Presence>,
+    /// The bits that files don't get where the configuration says nothing.
+    umask: Mode,
     /// What was known of services when they were left.
     known: BTreeMap<String, Known>,
     /// Where virtual routers are remembered while nobody runs them.
@@ -74,13 +79,16 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             minders: HashMap::new(),
             fifos: Fifos::default(),
             told: Arc::new(Mutex::new(Fifos::default())),
+            mailer: Mailer::start(plan.mail.clone()),
             presence: None,
+            umask: own_umask(),
             known: BTreeMap::new(),
             left,
             remembering: None,
             follower: None,
             plan,
         };
+        this.set_umask();
         this.fifos = Fifos::open(this.plan.fifos(), &Fifos::default()).context("opening FIFOs")?;
         this.told = Arc::new(Mutex::new(this.fifos.only(&this.plan.service_fifos)));
         run_timed("startup_script", this.plan.startup.as_ref()).await;
@@ -105,7 +113,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         }
         if !this.plan.vrrp.is_empty() {
             let (vrrp, heard) = resumed.routers(&this.plan)?;
-            let hooks = Hooks::new(this.plan.hooks.clone(), &this.fifos);
+            let hooks = Hooks::new(this.plan.hooks.clone(), &this.fifos, &this.mailer);
             this.hooks = Some(tokio::spawn(hooks.keep(heard)));
             this.trackers.follow(&this.plan, Some(&vrrp.remote()));
             this.adopt_routers(vrrp);
@@ -153,6 +161,12 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         self.follower = planned.map(|planned| Follower::start(planned, &self.shell));
     }
 
+    /// The file that tells others of a reload, if there is one.
+    pub fn reload_file(&self) -> Option<PathBuf> {
+        let global = &self.plan.configuration.global;
+        global.reload_file.clone().map(PathBuf::from)
+    }
+
     /// How others talk to the virtual routers, if there are any.
     pub fn remote(&self) -> Option<Remote> {
         self.vrrp.as_ref().map(Vrrp::remote)
@@ -195,6 +209,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             let known = minder.hand_over().await;
             self.known.insert(key.to_string(), known);
         }
+        self.mailer.finish(FAREWELL).await;
     }
 
     /// Ends and leaves everything as it is.
@@ -225,6 +240,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             minder.end().await;
         }
         run_timed("shutdown_script", self.plan.shutdown.as_ref()).await;
+        self.mailer.finish(FAREWELL).await;
     }
 
     /// Removes the services that are not planned (`lvs_flush`); those that are keep their connections.
@@ -238,6 +254,12 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         let others = ids.filter(|id| !planned.contains(id));
         let changes: Vec<_> = others.map(|id| Change::DeleteService { id }).collect();
         self.apply(&changes);
+    }
+
+    /// Files that are made from now on, by scripts too, get the modes that are wanted.
+    pub(super) fn set_umask(&self) {
+        let wanted = self.plan.configuration.global.umask;
+        umask(wanted.map_or(self.umask, Mode::from_bits_truncate));
     }
 
     pub(super) fn set_timeouts(&self) {
@@ -268,6 +290,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             shell: Arc::clone(&self.shell),
             planned: planned.clone(),
             fifos: Arc::clone(&self.told),
+            mailer: self.mailer.clone(),
         });
         let minded = planned.minded.clone();
         let task = tokio::spawn(minded.keep(hand, async move {
@@ -302,6 +325,13 @@ impl Minder {
         let _ = self.task.await;
         self.planned.minded.known()
     }
+}
+
+/// The mask of this process, which can be read by changing it alone.
+fn own_umask() -> Mode {
+    let now = umask(Mode::from_bits_truncate(0o077));
+    umask(now);
+    now
 }
 
 /// Runs a script of the daemon's life, if there is one, and says how it ended.

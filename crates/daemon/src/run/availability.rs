@@ -1,5 +1,6 @@
 //! Virtual routers and checks during the daemon's life: begun, and reloaded at SIGHUP.
 
+use std::fs::{File, remove_file};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -78,6 +79,24 @@ pub(super) async fn obey(
     }
 }
 
+/// A file that is empty while the configuration is read, and goes then (`reload_file`).
+struct Sign(PathBuf);
+
+impl Sign {
+    fn show(path: PathBuf) -> Self {
+        if let Err(error) = File::create(&path) {
+            tracing::warn!(%error, path = %path.display(), "can't make the reload_file");
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Sign {
+    fn drop(&mut self) {
+        let _ = remove_file(&self.0);
+    }
+}
+
 /// Reads the configuration again and takes it, or leaves everything as it is; says what happened.
 async fn reload(
     config: &Config,
@@ -88,7 +107,12 @@ async fn reload(
         tracing::info!("{status}");
         return Ok(status.to_owned());
     };
-    let reloaded = match block_in_place(|| plan(source)) {
+    let file = work.reload_file();
+    let reading = || {
+        let _sign = file.map(Sign::show);
+        plan(source)
+    };
+    let reloaded = match block_in_place(reading) {
         Ok(plan) => work.reload(plan).await,
         Err(error) => Err(error),
     };

@@ -1,12 +1,14 @@
-//! Scripts and FIFOs that are told what becomes of virtual routers.
+//! Scripts, FIFOs and people that are told what becomes of virtual routers.
 
 use std::collections::BTreeMap;
 
+use pointsman_ha::mail::{Alert, Told};
 use pointsman_ha::vrrp::{Event, Notice, Scope};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::child::Script;
 use crate::fifo::{Fifo, Fifos};
+use crate::mail::Mailer;
 
 /// Who is told of what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Scripts {
     pub master_rx_lower_pri: Option<Script>,
     /// `notify`: any state, told as arguments.
     pub any: Option<Script>,
+    /// True when mails tell of it (`smtp_alert`).
+    pub mails: bool,
 }
 
 impl Scripts {
@@ -59,13 +63,15 @@ impl Scripts {
 pub struct Hooks {
     config: HooksConfig,
     fifos: Fifos,
+    mailer: Mailer,
 }
 
 impl Hooks {
     /// Tells scripts and FIFOs, of which those that are configured are written to.
-    pub fn new(config: HooksConfig, fifos: &Fifos) -> Self {
+    pub fn new(config: HooksConfig, fifos: &Fifos, mailer: &Mailer) -> Self {
         Self {
             fifos: fifos.only(&config.fifos),
+            mailer: mailer.clone(),
             config,
         }
     }
@@ -79,6 +85,13 @@ impl Hooks {
                 Scope::Group => self.config.groups.get(&notice.name),
             };
             let Some(scripts) = scripts else { continue };
+            if scripts.mails {
+                let is_wanted = |faults| faults || notice.event != Event::Fault;
+                self.mailer.post(
+                    |config| is_wanted(config.faults),
+                    || Alert::new(Told::Router(&notice)),
+                );
+            }
             let [one, any] = scripts.for_event(notice.event);
             Script::begin_and_forget(one, &[]);
             Script::begin_and_forget(any, &notice.arguments());

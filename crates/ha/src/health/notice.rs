@@ -14,6 +14,34 @@ pub struct HealthNotice {
     pub server: Option<String>,
     /// Whether it is up.
     pub up: bool,
+    /// What it follows from.
+    pub occasion: Occasion,
+    /// How the quorum stands, when it is about that.
+    pub standing: Option<Standing>,
+}
+
+/// What a notice follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// The service begins.
+    Begin,
+    /// A check.
+    Change,
+    /// It is no longer configured.
+    Removal,
+    /// The daemon ends.
+    End,
+}
+
+/// How the weight of live real servers compares with what is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Weight that is enough.
+    pub quorum: u64,
+    /// How far beyond the quorum the weight has to rise or fall before it counts.
+    pub hysteresis: u64,
+    /// Weight of live real servers.
+    pub live: u64,
 }
 
 impl fmt::Display for HealthNotice {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::notice::HealthNotice;
+use super::notice::{HealthNotice, Occasion, Standing};
 
 /// A virtual service to be minded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,15 @@ pub struct ServiceConfig {
     pub sorry_inhibit: bool,
     /// The real servers.
     pub servers: Vec<ServerConfig>,
+}
+
+/// How a service stood that was minded before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stood {
+    /// There were enough real servers.
+    pub enough: bool,
+    /// The sorry server served.
+    pub sorry: bool,
 }
 
 /// A real server to be minded.
@@ -80,18 +89,20 @@ pub struct ServiceHealth {
     enough: bool,
     /// True while the sorry server serves.
     sorry: bool,
+    /// What notices follow from now.
+    occasion: Occasion,
     outputs: VecDeque<HealthOutput>,
 }
 
 impl ServiceHealth {
     /// A virtual service that was just made, without real servers; the first outputs add them.
     pub fn new(config: ServiceConfig) -> Self {
-        Self::resume(config, &[], false)
+        Self::resume(config, &[], Stood::default())
     }
 
     /// The same for a service that was minded before: what checks have added to real servers' weights, by
-    /// position, and whether there were enough. Nobody is told what has been told.
-    pub fn resume(config: ServiceConfig, dynamic: &[i64], enough: bool) -> Self {
+    /// position, and how it stood. Nobody is told what has been told.
+    pub fn resume(config: ServiceConfig, dynamic: &[i64], stood: Stood) -> Self {
         let total: u64 = config.servers.iter().map(|s| u64::from(s.weight)).sum();
         let quorum = u64::from(config.quorum).min(total).max(1);
         let servers = config
@@ -108,8 +119,9 @@ impl ServiceHealth {
             servers: servers.collect(),
             quorum,
             hysteresis: u64::from(config.hysteresis).min(quorum - 1),
-            enough,
-            sorry: false,
+            enough: stood.enough,
+            sorry: stood.sorry && !stood.enough && config.sorry_server,
+            occasion: Occasion::Begin,
             outputs: VecDeque::new(),
             config,
         };
@@ -153,6 +165,7 @@ impl ServiceHealth {
 
     /// Tells that a checker of a real server is up or failed.
     pub fn handle_checker(&mut self, server: usize, checker: usize, up: bool) {
+        self.occasion = Occasion::Change;
         let Some(state) = self.servers.get_mut(server) else {
             return;
         };
@@ -173,6 +186,7 @@ impl ServiceHealth {
     /// Tells what dynamic checks and files of a real server add to its weight; at 0 and below it takes
     /// no new connections.
     pub fn handle_weight(&mut self, server: usize, dynamic: i64) {
+        self.occasion = Occasion::Change;
         let Some(state) = self.servers.get_mut(server) else {
             return;
         };
@@ -188,6 +202,7 @@ impl ServiceHealth {
         if !self.config.omega {
             return;
         }
+        self.occasion = Occasion::End;
         for server in 0..self.servers.len() {
             if std::mem::take(&mut self.servers[server].up) {
                 self.notify_server(server, false);
@@ -198,12 +213,16 @@ impl ServiceHealth {
         }
     }
 
+    /// Who does not serve now is not there for a moment either.
     fn begin(&mut self) {
-        if self.config.sorry_server && self.config.sorry_inhibit {
-            self.outputs.push_back(HealthOutput::Add(Target::Sorry, 0));
+        self.sorry |= self.config.sorry_server && self.live_weight() < self.lost_below();
+        if self.sorry || self.config.sorry_server && self.config.sorry_inhibit {
+            let weight = self.sorry.into();
+            let add = HealthOutput::Add(Target::Sorry, weight);
+            self.outputs.push_back(add);
         }
         for server in 0..self.servers.len() {
-            self.place(server, self.servers[server].up);
+            self.place(server, self.servers[server].up && !self.sorry);
         }
         self.settle();
     }
@@ -292,10 +311,17 @@ impl ServiceHealth {
     }
 
     fn notify(&mut self, server: Option<String>, up: bool) {
+        let standing = server.is_none().then(|| Standing {
+            quorum: self.quorum,
+            hysteresis: self.hysteresis,
+            live: self.live_weight(),
+        });
         self.outputs.push_back(HealthOutput::Notify(HealthNotice {
             service: self.config.name.clone(),
             server,
             up,
+            occasion: self.occasion,
+            standing,
         }));
     }
 }

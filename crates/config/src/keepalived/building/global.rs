@@ -8,7 +8,7 @@ use super::super::keywords::Block;
 use super::super::model::{Fifo, Global};
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
-use super::{small, synchronisation};
+use super::{files, mail, small, synchronisation};
 
 /// The longest timeout of connections, seconds: 31 days.
 const LONGEST: i64 = 31 * 24 * 60 * 60;
@@ -18,6 +18,8 @@ pub(super) fn read(reader: &mut Reader<'_>, global: &mut Global, block: &[Statem
     for entry in reader.entries(Block::Global, block) {
         global.places.note(entry.keyword.name, entry.place);
         protocol(reader, global, &entry);
+        mail::read(reader, &mut global.mail, &entry);
+        files::read(reader, global, &entry);
         match (entry.keyword.name, entry.value) {
             ("router_id", Value::Word(word)) => global.router_id = Some(word.text.clone()),
             ("default_interface", Value::Word(word)) => {

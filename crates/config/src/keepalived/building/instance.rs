@@ -13,8 +13,8 @@ use super::super::values::{self, Value};
 use super::rule_line::Preferences;
 use super::sync_group::notify;
 use super::{
-    Opened, address_line, is_new, route_line, rule_line, small, strictness, tracking, verification,
-    virtual_mac,
+    Opened, address_line, is_new, mail, route_line, rule_line, small, strictness, tracking,
+    verification, virtual_mac,
 };
 
 /// `vrrp_instance`.
@@ -29,6 +29,7 @@ pub(super) fn read(
         reader.error(at.words[1].place, text);
     }
     let mut draft = Draft::new(&configuration.global, at);
+    let mut alert = None;
     for entry in reader.entries(Block::Instance, at.block) {
         draft.instance.places.note(entry.keyword.name, entry.place);
         draft.identity(reader, &entry);
@@ -37,8 +38,10 @@ pub(super) fn read(
         draft.host(reader, preferences, &entry);
         draft.link(reader, &entry);
         notify(&mut draft.instance.notify, &entry);
+        mail::own(&entry, &mut alert);
     }
     let (mut instance, wish) = draft.finish(reader, &configuration.global);
+    instance.alert = configuration.global.mail.about_router(alert);
     instance.vmac = wish.map(|wish| {
         virtual_mac::settle(
             &wish,
@@ -105,6 +108,7 @@ impl Draft {
                 priority: global.notify_priority,
                 ..Notify::default()
             },
+            alert: false,
             vmac: None,
             verification: None,
         };

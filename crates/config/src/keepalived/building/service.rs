@@ -12,7 +12,7 @@ use super::super::model::{
 };
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
-use super::{Opened, checker, method, settling, small};
+use super::{Opened, checker, mail, method, settling, small};
 use crate::ipvsadm::number::inet_aton;
 
 /// Seconds of a bare `persistence_timeout`.
@@ -70,6 +70,7 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
     };
     let mut draft = Draft::new(target, at);
     draft.defaults.checks.log_all_failures = configuration.global.log_all_failures;
+    let mut alert = None;
     let entries = reader.entries(Block::Service, at.block);
     for entry in &entries {
         draft.service.places.note(entry.keyword.name, entry.place);
@@ -77,7 +78,9 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
         draft.scheduling(reader, entry);
         draft.quorum(entry);
         draft.sorry(reader, entry);
+        mail::own(entry, &mut alert);
     }
+    draft.service.alert = configuration.global.mail.about_service(alert);
     // The service's own words count for real servers that stand before them, too.
     for entry in &entries {
         if let ("real_server", Value::Block(words, block)) = (entry.keyword.name, entry.value) {
@@ -186,6 +189,7 @@ impl Draft {
             ha_suspend: false,
             quorum_up: None,
             quorum_down: None,
+            alert: false,
             sorry: None,
             servers: Vec::new(),
         };
@@ -315,6 +319,7 @@ impl Draft {
         let mut checks = self.defaults.checks.clone();
         let mut places = Places::new(at.place);
         let mut method = None;
+        let mut alert = None;
         let mut server = Server {
             places: Places::default(),
             address: IpAddr::from([0; 4]),
@@ -328,12 +333,14 @@ impl Draft {
             delay_loop: Duration::ZERO,
             notify_up: None,
             notify_down: None,
+            alert: false,
             checkers: Vec::new(),
         };
         let entries = reader.entries(Block::Server, at.block);
         for entry in &entries {
             places.note(entry.keyword.name, entry.place);
             checks.read(entry);
+            mail::own(entry, &mut alert);
             match (entry.keyword.name, entry.value) {
                 ("weight", Value::Whole(n)) => server.weight = small(n),
                 ("lvs_method", Value::Words(words)) => method = method::read(reader, words),
@@ -369,6 +376,7 @@ impl Draft {
         server.places = places;
         server.method = method.or(self.defaults.method).unwrap_or_default();
         server.alpha = checks.alpha;
+        server.alert = configuration.global.mail.about_server(alert);
         server.delay_loop = checks.delay_loop.unwrap_or(Duration::from_secs(60));
         self.service.servers.push(server);
     }

@@ -4,7 +4,7 @@ use super::super::keywords::Block;
 use super::super::model::{Configuration, Notify, SyncGroup, Tracked};
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
-use super::{Opened, is_new, names, tracking};
+use super::{Opened, is_new, mail, names, tracking};
 
 /// Commands that are run.
 pub(super) fn notify(notify: &mut Notify, entry: &Entry<'_>) {
@@ -41,11 +41,14 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
             priority: configuration.global.notify_priority,
             ..Notify::default()
         },
+        alert: false,
         tracking_weight: false,
     };
+    let mut alert = None;
     for entry in reader.entries(Block::SyncGroup, at.block) {
         group.places.note(entry.keyword.name, entry.place);
         notify(&mut group.notify, &entry);
+        mail::own(&entry, &mut alert);
         let kind = match (entry.keyword.name, entry.value) {
             ("group", Value::Block(_, block)) => {
                 group
@@ -74,6 +77,7 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
             tracking::tracks(reader, kind, block, &mut group.tracked);
         }
     }
+    group.alert = configuration.global.mail.about_router(alert);
     let all = configuration.sync_groups.iter().map(|g| g.name.as_str());
     if is_new(reader, "vrrp_sync_group", at, all) {
         configuration.sync_groups.push(group);

@@ -9,8 +9,6 @@ const NAMESPACE: &str = "everything happens in the namespace in which Pointsman 
 const ONE_PROCESS: &str = "Pointsman is one process";
 const LINKS: &str = "the kernel tells of links, there is no polling";
 const NETLINK: &str = "Pointsman sizes its own sockets";
-const MAIL: &str = "no mail is sent; use notify scripts or a FIFO";
-const NO_MAIL: &str = "no mail is sent anyway";
 const SNMP: &str = "there is no SNMP; metrics are at `GET /metrics`";
 const DBUS: &str = "there is no D-Bus interface";
 const PRIORITY: &str = "the service manager sets priorities, processors and memory limits";
@@ -67,16 +65,26 @@ const FOREVER: u64 = u32::MAX as u64;
 /// `global_defs`.
 pub(super) const GLOBAL: &[Keyword] = &[
     yes(Global, "router_id", Word, "the host's name"),
-    no(Global, "notification_email", Lines, MAIL),
-    idle(Global, "notification_email_from", Word, NO_MAIL),
-    idle(Global, "smtp_server", Several, NO_MAIL),
-    idle(Global, "smtp_helo_name", Word, NO_MAIL),
-    idle(Global, "smtp_connect_timeout", Whole(1, 4294), NO_MAIL),
-    no(Global, "smtp_alert", Switch, MAIL),
-    no(Global, "smtp_alert_vrrp", Switch, MAIL),
-    no(Global, "smtp_alert_checker", Switch, MAIL),
-    idle(Global, "no_email_faults", Nothing, NO_MAIL),
-    idle(Global, "no_checker_emails", Nothing, NO_MAIL),
+    yes(Global, "notification_email", Lines, "nobody"),
+    yes(
+        Global,
+        "notification_email_from",
+        Word,
+        "the user at the host",
+    ),
+    yes(Global, "smtp_server", Several, "none; port 25"),
+    yes(Global, "smtp_helo_name", Word, "the host's name"),
+    yes(Global, "smtp_connect_timeout", Whole(1, 4294), "30 s"),
+    yes(Global, "smtp_alert", Switch, "as below"),
+    yes(Global, "smtp_alert_vrrp", Switch, "smtp_alert, else off"),
+    yes(
+        Global,
+        "smtp_alert_checker",
+        Switch,
+        "smtp_alert, else on for real servers alone",
+    ),
+    yes(Global, "no_email_faults", Nothing, "off"),
+    yes(Global, "no_checker_emails", Switch, "off"),
     yes(Global, "checker_log_all_failures", Switch, "off"),
     yes(Global, "vrrp_mcast_group4", Address, "224.0.0.18"),
     yes(Global, "vrrp_mcast_group6", Address, "ff02::12"),
@@ -204,7 +212,7 @@ pub(super) const GLOBAL: &[Keyword] = &[
         Global,
         "disable_local_igmp",
         Nothing,
-        "there are no virtual MACs",
+        "what a virtual MAC's interface reports of groups is left as it is",
     ),
     idle(Global, "process_names", Nothing, ONE_PROCESS),
     idle(Global, "process_name", Word, ONE_PROCESS),
@@ -274,12 +282,7 @@ pub(super) const GLOBAL: &[Keyword] = &[
     idle(Global, "process_monitor_rcv_bufs_force", Switch, NETLINK),
     idle(Global, "vrrp_rx_bufs_policy", Word, NETLINK),
     idle(Global, "vrrp_rx_bufs_multiplier", Whole(1, U32), NETLINK),
-    idle(
-        Global,
-        "umask",
-        Word,
-        "files get the modes that Pointsman gives them",
-    ),
+    yes(Global, "umask", Several, "the service manager's"),
     idle(
         Global,
         "random_seed",
@@ -287,7 +290,12 @@ pub(super) const GLOBAL: &[Keyword] = &[
         "numbers by chance are not repeatable",
     ),
     idle(Global, "tmp_config_directory", Word, ONE_PROCESS),
-    idle(Global, "config_save_dir", Word, RELOAD),
+    idle(
+        Global,
+        "config_save_dir",
+        Word,
+        "a reload that can not be changes nothing, and says what differs",
+    ),
     yes(Global, "include_check", Words, "off"),
     idle(Global, "reload_check_config", Words, RELOAD),
     no(
@@ -302,7 +310,7 @@ pub(super) const GLOBAL: &[Keyword] = &[
         Nothing,
         "there are no reloads by time",
     ),
-    idle(Global, "reload_file", Words, RELOAD),
+    yes(Global, "reload_file", Words, "none"),
     idle(
         Global,
         "data_use_instance",

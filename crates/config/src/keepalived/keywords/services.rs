@@ -5,7 +5,6 @@ use super::Arguments::{Several, Word, Words};
 use super::Block::{self, Server, Service, Tls};
 use super::{Keyword, idle, no, yes};
 
-const MAIL: &str = "no mail is sent; use notify scripts or a FIFO";
 const INT: i64 = i32::MAX as i64;
 const FOREVER: u64 = u32::MAX as u64;
 const AGES: u64 = u64::MAX - 1;
@@ -65,7 +64,7 @@ pub(super) const SERVICE: &[Keyword] = &[
     yes(Service, "quorum_up", Script, ""),
     yes(Service, "quorum_down", Script, ""),
     yes(Service, "ha_suspend", Nothing, "off"),
-    no(Service, "smtp_alert", Switch, MAIL),
+    yes(Service, "smtp_alert", Switch, "smtp_alert_checker"),
     yes(Service, "virtualhost", Word, ""),
     idle(Service, "snmp_name", Word, "there is no SNMP"),
     yes(Service, "weight", Whole(1, INT), "1"),
@@ -101,7 +100,7 @@ pub(super) const SERVER: &[Keyword] = &[
     ),
     yes(Server, "warmup", Seconds(0, AGES), "the service's"),
     yes(Server, "delay_loop", Seconds(1, AGES), "the service's"),
-    no(Server, "smtp_alert", Switch, MAIL),
+    yes(Server, "smtp_alert", Switch, "smtp_alert_checker"),
     yes(Server, "virtualhost", Word, "the service's"),
     idle(Server, "snmp_name", Word, "there is no SNMP"),
     yes(Server, "TCP_CHECK", Opens(Block::Tcp), ""),

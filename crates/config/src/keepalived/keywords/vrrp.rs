@@ -5,7 +5,6 @@ use super::Arguments::{Several, Switch, Whole, Word, Words};
 use super::Block::{Authentication, GarpGroup, Instance, Script, SyncGroup};
 use super::{Keyword, idle, no, own, yes};
 
-const MAIL: &str = "no mail is sent; use notify scripts or a FIFO";
 const BFD: &str = "BFD is not spoken: nothing is tracked";
 const INT: i64 = i32::MAX as i64;
 const U32: i64 = u32::MAX as i64;
@@ -190,7 +189,7 @@ pub(super) const INSTANCE: &[Keyword] = &[
         Switch,
         "vrrp_notify_priority_changes",
     ),
-    no(Instance, "smtp_alert", Switch, MAIL),
+    yes(Instance, "smtp_alert", Switch, "smtp_alert_vrrp"),
     yes(Instance, "lvs_sync_daemon_interface", Word, ""),
     idle(
         Instance,
@@ -239,7 +238,7 @@ pub(super) const OTHERS: &[Keyword] = &[
         Switch,
         "vrrp_notify_priority_changes",
     ),
-    no(SyncGroup, "smtp_alert", Switch, MAIL),
+    yes(SyncGroup, "smtp_alert", Switch, "smtp_alert_vrrp"),
     yes(SyncGroup, "global_tracking", Nothing, "off"),
     yes(SyncGroup, "sync_group_tracking_weight", Nothing, "off"),
     yes(Script, "script", Word, "none, it is needed"),

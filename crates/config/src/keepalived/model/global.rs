@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::{Command, Places, User};
+use super::{Command, Mail, Places, User};
 
 /// `global_defs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,12 @@ pub struct Global {
     pub fifo_on_reload: bool,
     /// `rs_init_notifies`.
     pub init_notifies: bool,
+    /// Mails.
+    pub mail: Mail,
+    /// Bits that files made here and by scripts don't get (`umask`).
+    pub umask: Option<u32>,
+    /// A file that is empty while a reload reads, and then goes (`reload_file`).
+    pub reload_file: Option<String>,
     /// `checker_log_all_failures`.
     pub log_all_failures: bool,
     /// True when services that somebody else made are removed at the start.
@@ -184,6 +190,9 @@ impl Default for Global {
             lvs_fifo: Fifo::default(),
             fifo_on_reload: false,
             init_notifies: false,
+            mail: Mail::default(),
+            umask: None,
+            reload_file: None,
             log_all_failures: false,
             flush: false,
             timeouts: [None; 3],

@@ -77,6 +77,8 @@ pub struct Instance {
     pub tracked: Vec<Track>,
     /// Whom it tells.
     pub notify: Notify,
+    /// True when mails tell of it (`smtp_alert`).
+    pub alert: bool,
     /// Its own link-layer address (`use_vmac`).
     pub vmac: Option<VirtualMac>,
     /// Interface of the sync daemon that follows it, in the old form (`lvs_sync_daemon_interface`).
@@ -135,6 +137,8 @@ pub struct SyncGroup {
     pub tracked: Vec<Track>,
     /// Whom it tells.
     pub notify: Notify,
+    /// True when mails tell of it (`smtp_alert`).
+    pub alert: bool,
     /// `sync_group_tracking_weight`.
     pub tracking_weight: bool,
 }

@@ -47,6 +47,8 @@ pub struct Service {
     pub quorum_up: Option<Command>,
     /// Run when it is not.
     pub quorum_down: Option<Command>,
+    /// True when mails tell of the quorum (`smtp_alert`).
+    pub alert: bool,
     /// Serves while there is no quorum.
     pub sorry: Option<Sorry>,
     /// The real servers, in order.
@@ -175,6 +177,8 @@ pub struct Server {
     pub notify_up: Option<Command>,
     /// Run when it is down.
     pub notify_down: Option<Command>,
+    /// True when mails tell of it (`smtp_alert`).
+    pub alert: bool,
     /// What is checked, in order.
     pub checkers: Vec<Checker>,
 }
