@@ -41,12 +41,19 @@ impl VrrpRouter {
     /// Stops the virtual routers that have no place in a new configuration; what they still want done
     /// has to be taken before [`Self::set_config`].
     pub fn retire(&mut self, stay: &[RouterConfig], now: Duration) {
-        for router in &mut self.routers {
+        let mut gone = BTreeSet::new();
+        for (at, router) in self.routers.iter_mut().enumerate() {
             if !stay.iter().any(|config| is_same(config, router.config())) {
                 router.stop(Event::Deleted);
+                gone.insert(at);
             }
         }
-        self.settle(now);
+        // A group that somebody leaves does not give up for that: the next one takes its members as they are.
+        for group in &mut self.groups {
+            if group.members().iter().all(|at| gone.contains(at)) {
+                group.settle(&mut self.routers, now);
+            }
+        }
     }
 
     /// Takes a new configuration, after [`Self::retire`]. A virtual router of the same interface, id and
