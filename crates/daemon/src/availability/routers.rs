@@ -185,6 +185,7 @@ pub(super) fn hooks(
         backup: commands.optional(notify.backup.as_ref(), faults),
         fault: commands.optional(notify.fault.as_ref(), faults),
         stop: commands.optional(notify.stop.as_ref(), faults),
+        tells_deletion: notify.deleted.is_some(),
         deleted: commands.optional(notify.deleted.as_ref().and_then(Option::as_ref), faults),
         master_rx_lower_pri: commands.optional(notify.lower.as_ref(), faults),
         any: commands.optional(notify.any.as_ref(), faults),

@@ -34,6 +34,8 @@ pub struct Scripts {
     pub stop: Option<Script>,
     /// `notify_deleted`.
     pub deleted: Option<Script>,
+    /// True when what is no longer configured is told to be deleted, not in fault (`notify_deleted`).
+    pub tells_deletion: bool,
     /// `notify_master_rx_lower_pri`.
     pub master_rx_lower_pri: Option<Script>,
     /// `notify`: any state, told as arguments.
@@ -78,12 +80,15 @@ impl Hooks {
 
     /// Tells everybody, until nobody sends notices any more.
     pub async fn keep(self, mut notices: UnboundedReceiver<Notice>) {
-        while let Some(notice) = notices.recv().await {
-            self.fifos.write(&format!("{notice}\n"));
+        while let Some(mut notice) = notices.recv().await {
             let scripts = match notice.scope {
                 Scope::Instance => self.config.instances.get(&notice.name),
                 Scope::Group => self.config.groups.get(&notice.name),
             };
+            if notice.event == Event::Deleted && !scripts.is_some_and(|s| s.tells_deletion) {
+                notice.event = Event::Fault;
+            }
+            self.fifos.write(&format!("{notice}\n"));
             let Some(scripts) = scripts else { continue };
             if scripts.mails {
                 let is_wanted = |faults| faults || notice.event != Event::Fault;
