@@ -16,6 +16,7 @@ mod initramfs;
 mod kernel;
 mod qemu;
 mod side_by_side;
+mod sync;
 pub(crate) mod test;
 
 /// The Debian packages this needs on the host.

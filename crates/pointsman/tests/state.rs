@@ -123,6 +123,31 @@ fn services_settings_and_timeouts_survive_stop_and_reboot() {
     assert!(keeper.status().contains("state        not kept"));
 }
 
+#[test]
+fn sync_daemons_are_started_again() {
+    if !can_run() {
+        return;
+    }
+    let keeper = Keeper::new();
+    let daemons = || keeper.host.call("ipvsadm -L --daemon").out;
+    let daemon = keeper.run(&[]);
+    keeper
+        .host
+        .ipvsadm("--start-daemon backup --mcast-interface eth0 --syncid 42 --mcast-ttl 3");
+    let line = "backup sync daemon (mcast=eth0, syncid=42, maxlen=1472, group=224.0.0.81, port=8848, ttl=3)\n";
+    assert_eq!(daemons(), line);
+    assert!(daemon.end(Signal::SIGTERM).success());
+    let daemon = keeper.run(&[]);
+    assert_eq!(daemons(), line);
+    keeper.wait_saved(|saved| saved.sync.len() == 1);
+    keeper.host.ipvsadm("--stop-daemon backup");
+    keeper.wait_saved(|saved| saved.sync.is_empty());
+    daemon.end(Signal::SIGKILL);
+    keeper.reboot();
+    let _daemon = keeper.run(&[]);
+    assert_eq!(daemons(), "");
+}
+
 /// Incoming packets of the only service in a list of statistics.
 fn packets_of_service(stats: &str) -> Option<&str> {
     stats.lines().nth(3)?.split_whitespace().nth(3)

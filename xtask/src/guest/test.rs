@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::side_by_side::{self, Seeds};
-use super::{GuestCommand, faults, filters, run};
+use super::{GuestCommand, faults, filters, run, sync};
 
 const PACKAGE: &str = "pointsman-datapath";
 const EXAMPLE: &str = "differential";
 
 const USAGE: &str = "\
 usage: cargo xtask guest-test [--packets N] [--seeds N] [--first SEED] [--faults 0] [--filters 0]
+                              [--sync 0]
 
 Loads the programs in the guest and compares them with the native director: N generated packets
 (default 20000) with room for every connection, and a quarter as many with a full table. The seed
@@ -28,7 +29,9 @@ them and undoes the cures.
 
 Then compares what `nwfilter apply` enforces with the judge of filters, frame by frame.
 
---packets 0, --seeds 0, --faults 0 and --filters 0 leave a part out.
+Then has connections that the kernel's IPVS tells Pointsman of go on there, and the other way round.
+
+--packets 0, --seeds 0, --faults 0, --filters 0 and --sync 0 leave a part out.
 ";
 
 /// What is asked for.
@@ -38,6 +41,7 @@ struct Options {
     seeds: Seeds,
     faults: bool,
     filters: bool,
+    sync: bool,
 }
 
 /// The verb `guest-test`.
@@ -71,6 +75,7 @@ fn parse(args: &[String]) -> Result<Options> {
         },
         faults: true,
         filters: true,
+        sync: true,
     };
     let mut args = args.iter();
     while let Some(option) = args.next() {
@@ -91,6 +96,7 @@ fn parse(args: &[String]) -> Result<Options> {
             "--first" => options.seeds.first = number()?,
             "--faults" => options.faults = number()? > 0,
             "--filters" => options.filters = number()? > 0,
+            "--sync" => options.sync = number()? > 0,
             other => bail!("there is no option `{other}`"),
         }
     }
@@ -109,6 +115,9 @@ fn test(options: Options) -> Result<()> {
     }
     if options.filters {
         filters::compare()?;
+    }
+    if options.sync {
+        sync::exchange()?;
     }
     Ok(())
 }
@@ -179,6 +188,7 @@ mod tests {
         };
         assert_eq!((options.packets, options.seeds), (0, seeds));
         assert!(options.faults && !parse(&words("--faults 0")).unwrap().faults);
+        assert!(options.sync && !parse(&words("--sync 0")).unwrap().sync);
         assert!(options.filters && !parse(&words("--filters 0")).unwrap().filters);
         assert!(parse(&words("--packets")).is_err());
         assert!(parse(&words("--packets 3")).is_err());
