@@ -8,7 +8,7 @@ use super::{GuestCommand, run};
 use crate::workspace::{self, cargo};
 
 /// Devices and tables that would load on demand, which takes its time here.
-const MODULES: &[&str] = &["bridge", "veth", "ip_vs", "ip_vs_rr"];
+const MODULES: &[&str] = &["bridge", "veth", "ipip", "ip_vs", "ip_vs_rr"];
 
 /// Has connections begin at either director and go on at the other.
 ///

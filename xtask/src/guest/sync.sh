@@ -1,7 +1,7 @@
 # Connections of the kernel's IPVS go on at Pointsman, and Pointsman's at the kernel's. Argument: the program.
 #
 # One segment: k, the kernel's director (10.0.0.1); p, Pointsman's (10.0.0.2); c, the client (10.0.0.3);
-# s, the real server (10.0.0.4), by direct routing.
+# s, the real server (10.0.0.4), by direct routing and, at port 81, by a tunnel.
 program=$1
 export POINTSMAN_SOCKET=/tmp/api.sock POINTSMAN_LOG=error
 
@@ -30,6 +30,8 @@ wait_for() {
 listed() { "$1" -Lcn | tr -s ' ' | grep -q "$2"; }
 
 mkdir -p /tmp /var/run/netns
+# A tunnel module would put a device that is down into every namespace made later.
+echo 2 >/proc/sys/net/core/fb_tunnels_only_for_init_net
 ip link add br0 type bridge
 ip link set br0 up
 number=0
@@ -49,6 +51,9 @@ at k sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 at s sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
 for address in 10.0.0.101/32 10.0.0.102/32; do ip -n s address add $address dev lo; done
 for address in fd00::101/128 fd00::102/128; do ip -n s address add $address dev lo nodad; done
+ip -n s link add ipip0 type ipip local 10.0.0.4
+at s sysctl -q -w net.ipv4.conf.ipip0.rp_filter=0
+ip -n s link set ipip0 up
 for port in 80 81; do
     at s nc -ll -p $port -e cat &
 done
@@ -62,7 +67,7 @@ for director in theirs ours; do
         $director -A -t $vip:80 -s rr
         $director -a -t $vip:80 -r 10.0.0.4:80 -g
         $director -A -t $vip:81 -s rr -p 77
-        $director -a -t $vip:81 -r 10.0.0.4:81 -g
+        $director -a -t $vip:81 -r 10.0.0.4:81 -i
         $director -A -u $vip:53 -s rr
         $director -a -u $vip:53 -r 10.0.0.4:53 -g
     done
