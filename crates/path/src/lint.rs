@@ -12,6 +12,7 @@ mod found;
 mod kubernetes;
 mod lan;
 mod masquerade;
+mod neighbor;
 pub(crate) mod node_rules;
 mod port_filter;
 mod real_server;
@@ -61,6 +62,7 @@ pub fn lint(bundle: &Bundle, case: &Case) -> Vec<Finding> {
         port_filter::check,
         arp::check,
         bridge::check,
+        neighbor::check,
         real_server::check,
         tunnel::check,
         masquerade::check,

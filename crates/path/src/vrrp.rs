@@ -8,7 +8,7 @@ mod frame;
 mod gate;
 mod mending;
 mod mismatch;
-mod multicast;
+pub(crate) mod multicast;
 mod silence;
 mod speaker;
 mod split;

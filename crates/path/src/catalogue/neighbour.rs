@@ -74,11 +74,12 @@ pub(super) const ENTRIES: &[Entry] = &[
     },
     Entry {
         code: Code::IgmpSnooping,
-        title: "a switch does not pass VRRP's group on",
+        title: "a switch does not pass a group on: VRRP's, or neighbor discovery's",
         explanation: "A switch with IGMP or MLD snooping delivers a group to those who joined, as far as it \
                 knows, once a querier asks. A Linux bridge floods 224.0.0.0/24 in any case, but neither \
                 ff02::12 nor a group of one's own (`vrrp_mcast_group4`); and a port with `mcast_flood \
-                off` gets no group at all that nobody joined, 224.0.0.18 among them.",
+                off` gets no group at all that nobody joined, 224.0.0.18 among them. IPv6 asks for \
+                neighbors in groups: what works by IPv4 may not by IPv6.",
         evidence: "Advertisements come in at one port and do not leave by the other; `bridge -d link` shows \
                 `mcast_flood off` there, or `bridge mdb` lacks the port while there is a querier.",
         fix: "`mcast_flood on`; mend what drops reports or questions of IGMP and MLD, a fixed entry \
@@ -184,9 +185,9 @@ pub(super) const ENTRIES: &[Entry] = &[
         code: Code::DuplicateDetection,
         title: "duplicate detection took the IPv6 address away",
         explanation: "IPv6 asks whether somebody has the address before it uses it. On a real server the \
-                director answers, and the address becomes `dadfailed`.",
+                director answers, on a director whoever had the address before, and it becomes `dadfailed`.",
         evidence: "`ip -6 address` shows `dadfailed` or `tentative`.",
         fix: "Add it with `nodad`, as /128 on `lo`.",
-        tried: false,
+        tried: true,
     },
 ];

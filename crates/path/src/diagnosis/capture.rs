@@ -27,6 +27,7 @@ pub(super) fn see(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence
         Code::MacFlapping => elsewhere::misdelivered(finding, observed),
         Code::StickyDead => elsewhere::handed_on(observed),
         Code::TtlExpired => exhausted(finding, observed),
+        Code::IgmpSnooping => kept(finding, observed),
         _ => end(finding, observed).or_else(|| turned(finding, observed)),
     }
 }
@@ -147,6 +148,42 @@ fn turned(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
     let count = resets.count();
     (count > 0).then(|| {
         let fact = format!("{} resets {}", finding.node, counted(count, "connection"));
+        witnessed(Witness::Capture, fact, command(observed))
+    })
+}
+
+/// Frames to groups come in at the finding's node, and do not leave by its port.
+fn kept(finding: &Finding, observed: &Observed<'_>) -> Option<Evidence> {
+    let seen = &observed.recording.observations;
+    let points = &observed.recording.points;
+    let is_group = |frame: &[u8]| frame.first().is_some_and(|first| first & 1 == 1);
+    let came = seen.iter().filter(|one| {
+        let point = &points[one.point];
+        point.node == finding.node
+            && Some(&point.device) != finding.link.as_ref()
+            && one.way.is_in()
+            && is_group(&one.bytes)
+    });
+    let left = |frame: &[u8]| {
+        seen.iter().any(|one| {
+            let point = &points[one.point];
+            let at_port =
+                point.node == finding.node && Some(&point.device) == finding.link.as_ref();
+            at_port && one.bytes == frame
+        })
+    };
+    // Nobody captured at the port.
+    let link = finding.link.as_deref()?;
+    points
+        .iter()
+        .find(|point| point.node == finding.node && point.device == link)?;
+    let kept = came.filter(|one| !left(&one.bytes)).count();
+    (kept > 0).then(|| {
+        let fact = format!(
+            "{} to groups came in at {}, and did not leave by {link}",
+            counted(kept, "frame"),
+            finding.node
+        );
         witnessed(Witness::Capture, fact, command(observed))
     })
 }

@@ -28,7 +28,7 @@ pub(super) fn check(site: &Site<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// Who must reach whom on the link.
-fn pairs<'s, 'a>(
+pub(super) fn pairs<'s, 'a>(
     site: &'s Site<'a>,
     target: &Target<'a>,
 ) -> Vec<(&'s Attachment<'a>, &'s Attachment<'a>)> {

@@ -14,7 +14,7 @@ use crate::snapshot::{Link, Part, Snapshot};
 
 /// Why a port does not get a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Withheld {
+pub(crate) enum Withheld {
     /// It gets no group that nobody joined there.
     NotFlooded,
     /// Nobody is known to have joined there.
@@ -30,7 +30,7 @@ fn goes_to_all(group: IpAddr) -> bool {
 }
 
 /// Why a bridge's port does not get a group, if it does not.
-pub(super) fn withheld(node: &Snapshot, port: &Link, group: IpAddr) -> Option<Withheld> {
+pub(crate) fn withheld(node: &Snapshot, port: &Link, group: IpAddr) -> Option<Withheld> {
     if !group.is_multicast() {
         return None;
     }
@@ -80,6 +80,17 @@ pub(super) fn finding(
         .at(port)
         .with(Confidence::Likely);
     let finding = captured(finding, lost.saying(scene), super::WATCH);
+    mended(finding, why, bridge, port, group)
+}
+
+/// Adds what shows that a port does not get a group, and what mends it.
+pub(crate) fn mended(
+    finding: Finding,
+    why: Withheld,
+    bridge: &str,
+    port: &str,
+    group: IpAddr,
+) -> Finding {
     match why {
         Withheld::NotFlooded => finding
             .because(
@@ -98,8 +109,8 @@ pub(super) fn finding(
             )
             .mended_by(
                 format!(
-                    "a fixed entry for {group}; better, see what drops the router's reports (IGMP, MLD) \
-                     or the querier's questions"
+                    "a fixed entry for {group}; better, see what drops reports (IGMP, MLD) from there or \
+                     the querier's questions"
                 ),
                 [format!(
                     "bridge mdb add dev {bridge} port {port} grp {group} permanent"
