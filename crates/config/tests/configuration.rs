@@ -285,12 +285,16 @@ fn every_line_that_counts_otherwise_is_named_with_its_place() {
             "5:2: warning: real server `10.0.0.3` is not checked",
         ),
         (
-            service(" real_server 10.0.0.3 80 {\n BFD_CHECK {\n name b\n }\n }"),
-            "6:2: unsupported: `BFD_CHECK`",
-        ),
-        (
             service("").replace("10.0.0.1 80", "10.0.0.1"),
             "1:1: error: every port is served by persistent services alone",
+        ),
+        (
+            "bfd_instance B {\n neighbor_ip 10.0.0.1\n idle_tx 200\n}\n".to_owned(),
+            "3:10: error: `idle_tx 200`",
+        ),
+        (
+            "bfd_instance B {\n neighbor_ip fd00::1\n}\n".to_owned(),
+            "1:1: warning: without `hoplimit 255` packets leave with 64, as keepalived's",
         ),
         (
             "bfd_instance B {\n neighbor_ip 10.0.0.1\n foo\n}\n".to_owned(),

@@ -1,6 +1,8 @@
 //! keepalived.conf read by the real keepalived and here: both name the same lines, and derive the same
 //! services and virtual routers.
 
+#[path = "peer/bfd.rs"]
+mod bfd;
 #[path = "peer/chance.rs"]
 mod chance;
 #[path = "peer/disguise.rs"]
@@ -284,7 +286,7 @@ const VALUES: [&str; 16] = [
 ];
 
 /// Keywords whose complaints are about something else than their own line, or that change what follows.
-const APART: [&str; 28] = [
+const APART: [&str; 30] = [
     // Files, users, processors and interfaces of the host.
     "script_user",
     "user",
@@ -297,6 +299,9 @@ const APART: [&str; 28] = [
     "default_interface",
     "include_check",
     "umask",
+    // Keepalived leaves out what follows them in the block; `peer/bfd.rs` asks about them.
+    "neighbor_ip",
+    "neighbour_ip",
     // They end the file's reading, or move keepalived elsewhere.
     "tmp_config_directory",
     "net_namespace",
@@ -339,6 +344,7 @@ fn both_name_the_same_lines_of_values_that_can_not_be() {
                 keyword.arguments,
                 Arguments::Whole(..)
                     | Arguments::Seconds(..)
+                    | Arguments::Milliseconds(..)
                     | Arguments::Switch
                     | Arguments::OneOf(_)
                     | Arguments::Address

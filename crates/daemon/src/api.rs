@@ -56,6 +56,7 @@ pub use reload::{Ask, Reloaded, reload_router};
 use crate::{
     answers::AnswerCounts,
     balancer::{Balancer, OnRefusal, Refusal},
+    bfd::BfdBoard,
     plane::Plane,
     rounds::Rounds,
     settings::{Given, SettingView},
@@ -99,6 +100,8 @@ pub struct Shell<P> {
     pub routers: Board,
     /// Sync daemons.
     pub sync: Synchronisation,
+    /// How BFD sessions are.
+    pub sessions: BfdBoard,
 }
 
 /// What became of `POST /v1/changes`.
@@ -311,6 +314,11 @@ async fn status<P: Plane>(State(shell): Shared<P>) -> Result<Json<Status>, ApiEr
             state,
             routers: shell
                 .routers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            bfd: shell
+                .sessions
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),

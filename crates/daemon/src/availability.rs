@@ -13,6 +13,7 @@ mod reload;
 mod resumption;
 mod routers;
 mod services;
+mod sessions;
 mod synchronisation;
 mod trackers;
 mod work;
@@ -24,6 +25,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use pointsman_config::keepalived::Configuration;
 
+use pointsman_ha::bfd::SessionConfig;
+
+use crate::bfd::BfdTracker;
 use crate::child::Script;
 use crate::fifo::Fifo;
 use crate::mail::MailConfig;
@@ -73,6 +77,10 @@ pub struct Plan {
     pub files: Vec<FileTracker>,
     /// Processes that they track.
     pub processes: Vec<ProcessTracker>,
+    /// BFD sessions.
+    pub sessions: Vec<SessionConfig>,
+    /// Those that virtual routers track.
+    pub tracked_sessions: Vec<BfdTracker>,
     /// The virtual services.
     pub services: Vec<PlannedService>,
     /// FIFOs that are told of services.
@@ -104,6 +112,8 @@ impl Plan {
             scripts: routers::scripts(configuration, &commands, &mut faults),
             files: routers::files(configuration),
             processes: routers::processes(configuration),
+            sessions: sessions::sessions(configuration),
+            tracked_sessions: sessions::tracked(configuration),
             services: services::plan(configuration, &commands, &mut faults),
             service_fifos: [&configuration.global.fifo, &configuration.global.lvs_fifo]
                 .into_iter()

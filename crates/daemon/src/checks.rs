@@ -49,6 +49,8 @@ pub enum Check {
     Ping(Target),
     /// A file says so (`FILE_CHECK`).
     File(FileCheck),
+    /// The BFD session of this name is up (`BFD_CHECK`).
+    Bfd(String),
     /// A program says so (`MISC_CHECK`).
     Script {
         /// The program.
@@ -128,6 +130,10 @@ impl Check {
             Self::Dns(_) => plain("DNS_CHECK:"),
             Self::Script { .. } if succeeds => "MISC CHECK succeeded on service".to_owned(),
             Self::Script { .. } => plain("MISC CHECK"),
+            Self::Bfd(session) => {
+                let verb = if succeeds { "succeeded" } else { "failed" };
+                format!("BFD CHECK {session} {verb} on service")
+            }
             Self::File(_) => return None,
         })
     }
@@ -143,6 +149,10 @@ impl Check {
             Self::Udp(check) => check.make().await.map(|()| nothing),
             Self::Ping(target) => target.within(ping::make(target)).await.map(|()| nothing),
             Self::File(check) => check.make().await,
+            // Who minds it is told when that changes, and need not ask.
+            Self::Bfd(session) => Err(Failure::Wrong(format!(
+                "the BFD session {session} is told, not asked for"
+            ))),
             Self::Script {
                 script,
                 limit,

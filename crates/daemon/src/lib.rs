@@ -7,6 +7,7 @@ pub mod answers;
 pub mod api;
 pub mod availability;
 pub mod balancer;
+pub mod bfd;
 mod chance;
 pub mod checks;
 pub mod child;

@@ -6,6 +6,7 @@
 
 mod family;
 mod routers;
+mod sessions;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use pointsman_director::model::{Protocol, ServiceId};
 use crate::{
     answers::AnswerCounts,
     balancer::census::{Census, ServerCensus, ServiceCensus},
+    bfd::BfdStatus,
     rounds::Entry,
     status::InterfaceStatus,
     sync::SyncStatus,
@@ -56,6 +58,8 @@ pub struct Metrics {
     pub routers: Vec<RouterStatus>,
     /// Sync daemons that run.
     pub sync: Vec<SyncStatus>,
+    /// BFD sessions.
+    pub bfd: BfdStatus,
 }
 
 /// Writes all metrics.
@@ -67,6 +71,7 @@ pub fn write(out: &mut impl Write, metrics: &Metrics) -> io::Result<()> {
     write_daemon(out, metrics)?;
     routers::write(out, &metrics.routers)?;
     sync::write(out, &metrics.sync)?;
+    sessions::write(out, &metrics.bfd)?;
     let services = &metrics.census.services;
     let labels: Vec<String> = services.iter().map(|service| labels(&service.id)).collect();
     write_services(out, services, &labels)?;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::bfd::Levels;
 use crate::chance;
 use crate::checks::{Check, Failure, Found};
 use crate::presence::Awake;
@@ -27,6 +28,8 @@ pub struct Minded {
     pub told: Vec<bool>,
     /// Checks rest while this sleeps, if there is one (`ha_suspend`).
     pub awake: Option<Awake>,
+    /// Which BFD sessions are up, for checks that depend on them.
+    pub levels: Option<Levels>,
     /// What is known, while it is minded.
     known: Arc<Mutex<Known>>,
 }
@@ -135,6 +138,7 @@ impl Minded {
             })),
             told: vec![false; service.servers.len()],
             awake: None,
+            levels: None,
             service,
             checks,
         }
@@ -220,7 +224,13 @@ impl Minded {
                 let known = names.get(server).map(&checks_of);
                 let known = known.and_then(|checks| checks.get(checker)).copied();
                 let awake = self.awake.clone();
-                let task = check.keep(epoch, known, (server, checker), awake, sender.clone());
+                let at = (server, checker);
+                if let Check::Bfd(session) = check.check {
+                    let levels = self.levels.clone();
+                    tasks.spawn(follow(session, levels, at, awake, sender.clone()));
+                    continue;
+                }
+                let task = check.keep(epoch, known, at, awake, sender.clone());
                 tasks.spawn(task);
             }
         }
@@ -334,6 +344,44 @@ fn pass_on(health: &mut ServiceHealth, hand: &dyn Hand) -> Vec<Target> {
         }
     }
     present
+}
+
+/// Says what becomes of a BFD session; one that is not there is down.
+async fn follow(
+    session: String,
+    levels: Option<Levels>,
+    (server, checker): (usize, usize),
+    mut awake: Option<Awake>,
+    sayings: UnboundedSender<Saying>,
+) {
+    let Some(mut levels) = levels else {
+        return;
+    };
+    let mut last = None;
+    loop {
+        if let Some(awake) = &mut awake
+            && !awake.wait().await
+        {
+            return;
+        }
+        let up = levels.borrow_and_update().get(&session) == Some(&true);
+        if last.replace(up) != Some(up) {
+            tracing::info!(server, %session, up, "a check follows its BFD session");
+            let saying = Saying {
+                server,
+                checker,
+                up,
+                found: None,
+                failure: None,
+            };
+            if sayings.send(saying).is_err() {
+                return;
+            }
+        }
+        if levels.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 impl TimedCheck {

@@ -41,6 +41,7 @@ use crate::{
     api::{self, Facts, Shell},
     availability::{Plan, Resumption},
     balancer::Balancer,
+    bfd::BfdBoard,
     config::{Config, neighbours_file, routers_file},
     hops::{Keeper, Neighbours},
     rounds::Rounds,
@@ -160,7 +161,8 @@ impl Opened {
         let fresh = self.origin == Origin::Fresh;
         let (ask, asks) = mpsc::channel(1);
         let reload = api::reload_router(ask);
-        let started = self.start(config, listeners, (Arc::clone(&resumed.board), reload));
+        let boards = (Arc::clone(&resumed.board), Arc::clone(&resumed.bfd_board));
+        let started = self.start(config, listeners, (boards, reload));
         let (tasks, keeper) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -215,7 +217,7 @@ impl Opened {
         self,
         config: &Config,
         (listener, metrics): Listeners,
-        (routers, reload): (Board, axum::Router),
+        ((routers, sessions), reload): ((Board, BfdBoard), axum::Router),
     ) -> Result<(Tasks, tokio::task::JoinHandle<Keeper>)> {
         let events = self.datapath.event_descriptor();
         let attachments = self.datapath.attachments().to_vec();
@@ -246,6 +248,7 @@ impl Opened {
             state: Mutex::new(report),
             routers,
             sync: Synchronisation::default(),
+            sessions,
         });
         // What the ledger says was counted before is no traffic of the first two seconds.
         shell.balancer.estimate(true)?;

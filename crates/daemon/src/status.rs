@@ -5,6 +5,7 @@ use std::time::Instant;
 use pointsman_datapath::{Attachment, Origin};
 use serde::{Deserialize, Serialize};
 
+use crate::bfd::BfdStatus;
 use crate::vrrp::RouterStatus;
 
 use crate::answers::AnswerCounts;
@@ -31,6 +32,9 @@ pub struct Status {
     /// Virtual routers.
     #[serde(default)]
     pub routers: Vec<RouterStatus>,
+    /// BFD sessions.
+    #[serde(default)]
+    pub bfd: BfdStatus,
 }
 
 /// The state file, as the API shows it.

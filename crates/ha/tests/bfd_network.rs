@@ -52,13 +52,15 @@ struct Host {
     fell_at: Duration,
 }
 
+/// When what arrives where; the number in the middle keeps the order.
+type Arrival = (Duration, u64, usize, Vec<u8>);
+
 struct Network {
     dice: Dice,
     now: Duration,
     weather: Weather,
     hosts: [Host; 2],
-    /// When what arrives where; the number in the middle keeps the order.
-    wire: BinaryHeap<Reverse<(Duration, u64, usize, Vec<u8>)>>,
+    wire: BinaryHeap<Reverse<Arrival>>,
     count: u64,
 }
 

@@ -172,6 +172,22 @@ fn as_json(configuration: &Configuration, diagnostics: &[Diagnostic]) -> Value {
             })
         })
         .collect();
+    let sessions: Vec<Value> = configuration
+        .bfd_instances
+        .iter()
+        .map(|one| {
+            json!({
+                "name": one.name,
+                "neighbor": one.neighbor,
+                "source": one.source,
+                "min_rx_ms": one.min_rx.as_secs_f64() * 1000.0,
+                "min_tx_ms": one.min_tx.as_secs_f64() * 1000.0,
+                "idle_tx_ms": one.idle_tx.as_secs_f64() * 1000.0,
+                "multiplier": one.multiplier,
+                "passive": one.passive,
+            })
+        })
+        .collect();
     let services: Vec<Value> = configuration
         .virtual_services()
         .iter()
@@ -202,6 +218,7 @@ fn as_json(configuration: &Configuration, diagnostics: &[Diagnostic]) -> Value {
             },
             "virtual_routers": routers,
             "sync_groups": groups,
+            "bfd_sessions": sessions,
             "virtual_services": services,
         },
     })

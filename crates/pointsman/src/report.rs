@@ -86,6 +86,17 @@ fn status_text(status: &Status) -> String {
             );
         }
     }
+    for session in &status.bfd.sessions {
+        let why = match session.state.as_str() {
+            "Down" if session.downs > 0 => format!(", {}", session.diagnostic),
+            _ => String::new(),
+        };
+        let _ = writeln!(
+            text,
+            "BFD          {} {} with {}{why}",
+            session.name, session.state, session.neighbor
+        );
+    }
     let _ = writeln!(text, "pins         {}", status.pin_dir);
     let state = &status.state;
     let _ = match (&state.path, state.saved_ago) {

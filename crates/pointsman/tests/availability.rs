@@ -5,6 +5,8 @@
 mod host;
 #[path = "availability/mails.rs"]
 mod mails;
+#[path = "availability/neighbors.rs"]
+mod neighbors;
 #[path = "availability/tracking.rs"]
 mod tracking;
 #[path = "availability/vip_check.rs"]

@@ -196,6 +196,7 @@ impl Track {
             Tracked::Script => "script",
             Tracked::File => "file",
             Tracked::Process => "process",
+            Tracked::Bfd => "bfd",
         };
         format!("{kind} {}", self.name)
     }

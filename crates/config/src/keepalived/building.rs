@@ -1,6 +1,7 @@
 //! From statements to what they mean.
 
 mod address_line;
+mod bfd;
 mod checker;
 mod files;
 mod global;
@@ -74,6 +75,7 @@ pub fn build(document: &Document) -> (Configuration, Vec<Diagnostic>) {
                 tracking::file(&mut reader, &mut configuration, at);
             }
             "vrrp_track_process" => tracking::process(&mut reader, &mut configuration, at),
+            "bfd_instance" => bfd::read(&mut reader, &mut configuration, at),
             "garp_group" => tracking::garp_group(&mut reader, &mut configuration, at),
             "virtual_server_group" => service_group::read(&mut reader, &mut configuration, at),
             "virtual_server" => service::read(&mut reader, &mut configuration, at),

@@ -23,6 +23,8 @@ pub enum Change {
     SyncGroup(Act, String),
     /// A `vrrp_script`, `track_file` or `vrrp_track_process`, by name.
     Tracked(Act, String),
+    /// A BFD session, by name.
+    Bfd(Act, String),
     /// A virtual service: its own words or its group, not its real servers.
     Service(Act, ServiceKey),
     /// A real server of a service that stays, by address and port.
@@ -49,6 +51,7 @@ impl fmt::Display for Change {
             Self::Instance(act, name) => write!(f, "vrrp_instance {name} {act}"),
             Self::SyncGroup(act, name) => write!(f, "vrrp_sync_group {name} {act}"),
             Self::Tracked(act, name) => write!(f, "{name}, which is tracked, {act}"),
+            Self::Bfd(act, name) => write!(f, "bfd_instance {name} {act}"),
             Self::Service(act, key) => write!(f, "virtual_server {key} {act}"),
             Self::Server(act, key, address, port) => {
                 write!(f, "real_server {address} {port} of {key} {act}")
@@ -112,6 +115,14 @@ impl Configuration {
             |p| p.name.clone(),
             |act, name| {
                 changes.push(Change::Tracked(act, name));
+            },
+        );
+        each(
+            &self.bfd_instances,
+            &new.bfd_instances,
+            |b| b.name.clone(),
+            |act, name| {
+                changes.push(Change::Bfd(act, name));
             },
         );
         each(

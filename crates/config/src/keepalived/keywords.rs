@@ -47,6 +47,8 @@ pub enum Arguments {
     Whole(i64, i64),
     /// Seconds with up to six decimals, between these many microseconds.
     Seconds(u64, u64),
+    /// Milliseconds with up to three decimals, between these many microseconds.
+    Milliseconds(u64, u64),
     /// One word.
     Word,
     /// One of these words.

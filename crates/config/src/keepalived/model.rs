@@ -4,6 +4,7 @@
 //! interface, the host's name) stays open. Two configurations that mean the same are equal, wherever their
 //! words stand.
 
+mod bfd;
 mod checker;
 mod global;
 mod host;
@@ -11,6 +12,7 @@ mod instance;
 mod mail;
 mod service;
 
+pub use bfd::BfdInstance;
 pub use checker::{
     Binding, Check, Checker, HttpCheck, HttpProtocol, Probe, StatusCodes, Timing, UrlCheck,
 };
@@ -49,6 +51,8 @@ pub struct Configuration {
     pub track_files: Vec<TrackFile>,
     /// `vrrp_track_process`, in order.
     pub track_processes: Vec<TrackProcess>,
+    /// `bfd_instance`, in order.
+    pub bfd_instances: Vec<BfdInstance>,
     /// `SSL`: who this host is to those whom `SSL_GET` asks.
     pub tls: Option<TlsIdentity>,
     /// `garp_group`, in order.

@@ -1,7 +1,7 @@
 //! What would run, in a few lines.
 
 use super::derivation::Derived;
-use super::model::{Configuration, Instance, SyncGroup};
+use super::model::{BfdInstance, Configuration, Instance, SyncGroup};
 use crate::ipvsadm::{Numeric, endpoint};
 use pointsman_director::model::{ForwardingMethod, ServiceId};
 
@@ -12,11 +12,13 @@ impl Configuration {
         let groups = self.sync_groups.iter().map(group);
         let services = self.virtual_services();
         let services = services.iter().map(service);
+        let sessions = self.bfd_instances.iter().map(session);
         let statics = self.statics();
         statics
             .into_iter()
             .chain(instances)
             .chain(groups)
+            .chain(sessions)
             .chain(services)
             .collect()
     }
@@ -61,6 +63,19 @@ fn instance(instance: &Instance) -> String {
 
 fn group(group: &SyncGroup) -> String {
     format!("sync group {}: {}", group.name, group.members.join(" "))
+}
+
+fn session(session: &BfdInstance) -> String {
+    let milliseconds = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
+    format!(
+        "BFD session {} with {}, sending each {} ms, receiving each {} ms, {} may be lost{}",
+        session.name,
+        session.neighbor,
+        milliseconds(session.min_tx),
+        milliseconds(session.min_rx),
+        session.multiplier,
+        if session.passive { ", passive" } else { "" }
+    )
 }
 
 fn service(derived: &Derived<'_>) -> String {

@@ -27,6 +27,8 @@ pub(super) fn check(reader: &mut Reader<'_>, configuration: &mut Configuration) 
         Tracked::Script => scripts.contains(&track.name),
         Tracked::File => files.contains(&track.name),
         Tracked::Process => processes.contains(&track.name),
+        // Only those that are there are kept when they are read.
+        Tracked::Bfd => true,
     };
     track_groups(reader, configuration);
     let weights = weights(configuration);
@@ -388,7 +390,7 @@ fn service_alone(reader: &mut Reader<'_>, service: &Service) {
         for checker in &server.checkers {
             vip_check(reader, service, server, checker);
         }
-        if server.checkers.is_empty() && server.places.of("BFD_CHECK").is_none() {
+        if server.checkers.is_empty() {
             let text = format!(
                 "real server `{}` is not checked: it counts as up whatever happens",
                 server.address

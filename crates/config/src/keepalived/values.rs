@@ -78,6 +78,10 @@ pub(super) fn read(
             let word = first()?;
             (Value::Time(seconds(word, keyword, least, most)?), rest)
         }
+        Arguments::Milliseconds(least, most) => {
+            let word = first()?;
+            (Value::Time(milliseconds(word, keyword, least, most)?), rest)
+        }
         Arguments::Word => (Value::Word(first()?), rest),
         Arguments::OneOf(choices) => {
             if words.is_empty() && choices.contains(&"") {
@@ -124,6 +128,7 @@ fn wanted(arguments: Arguments) -> String {
     match arguments {
         Arguments::Whole(least, most) => format!("a number from {least} to {most}"),
         Arguments::Seconds(..) => "seconds".to_owned(),
+        Arguments::Milliseconds(..) => "milliseconds".to_owned(),
         Arguments::OneOf(choices) => format!("one of {}", choices.join(", ")),
         Arguments::Address => "an address".to_owned(),
         Arguments::Script => "a command".to_owned(),
@@ -181,6 +186,24 @@ pub(super) fn seconds(
         return Err((word.place, text));
     }
     Ok(Duration::from_micros(micros))
+}
+
+/// Milliseconds between so many microseconds.
+fn milliseconds(word: &Word, keyword: &str, least: u64, most: u64) -> Result<Duration, Fault> {
+    let nanos = micros(&word.text).map(|micros| (micros / 1000, micros % 1000));
+    let Some((micros, finer)) = nanos else {
+        let text = format!("`{keyword} {}`: these are no milliseconds", word.text);
+        return Err((word.place, text));
+    };
+    let text = if !(least..=most).contains(&micros) {
+        let [least, most] = [least, most].map(|end| end as f64 / 1000.0);
+        format!("it goes from {least} to {most} milliseconds")
+    } else if finer != 0 {
+        "nothing is finer than a microsecond, three decimals".to_owned()
+    } else {
+        return Ok(Duration::from_micros(micros));
+    };
+    Err((word.place, format!("`{keyword} {}`: {text}", word.text)))
 }
 
 /// Microseconds of a decimal number of seconds; what is finer is cut off.

@@ -134,6 +134,11 @@ impl Keepalived {
         lines
     }
 
+    /// What it says of a file with sessions alone, until it says `last`.
+    pub fn sessions(&self, file: &Path, last: &str) -> Vec<String> {
+        self.run(file, "-D", last)
+    }
+
     /// Runs one of its processes until it says `last`.
     fn run(&self, file: &Path, which: &str, last: &str) -> Vec<String> {
         let mut command = self.namespace.command(PROGRAM);

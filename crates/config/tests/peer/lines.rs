@@ -313,6 +313,19 @@ fn checker(said: &mut Said, checker: &Checker) {
     let yes = |yes| if yes { "yes" } else { "no" };
     let micros = |time: Duration| format!("{} us", time.as_micros());
     said.push(format!("Alpha = {}", yes(timing.alpha)));
+    if let Check::Bfd(session) = &checker.check {
+        // It is told; what says when to look has no value there.
+        said.extend(["Delay loop", "Warmup"].map(|what| format!("{what} = {} us", u64::MAX)));
+        said.push(format!("Retries = {}", u32::MAX));
+        said.push(format!("Delay before retry = {} us", u64::MAX));
+        said.push("Keepalive method = BFD_CHECK".to_owned());
+        said.push(format!("Name = {session}"));
+        said.push(format!(
+            "Alpha is {}",
+            if timing.alpha { "ON" } else { "OFF" }
+        ));
+        return;
+    }
     said.push(format!("Delay loop = {}", micros(timing.delay_loop)));
     said.push(format!("Warmup = {}", micros(timing.warmup)));
     said.push(format!("Retries = {}", timing.retry));
@@ -386,6 +399,7 @@ fn checker(said: &mut Said, checker: &Checker) {
             said.push(format!("dynamic = {}", if *dynamic { "YES" } else { "NO" }));
         }
         Check::File { .. } => said.push(name("FILE_CHECK")),
+        Check::Bfd(_) => {}
     }
 }
 

@@ -78,6 +78,11 @@ fn collect<P: Plane>(shell: &Shell<P>) -> Result<Metrics, ApiError> {
         estimates: shell.rounds.estimates.entry(),
         estimating: shell.balancer.setting(Setting::RunEstimation) != 0,
         sync: shell.sync.status(),
+        bfd: shell
+            .sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone(),
         answers: *shell.answers.lock().unwrap_or_else(PoisonError::into_inner),
         routers: shell
             .routers

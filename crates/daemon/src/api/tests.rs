@@ -60,6 +60,7 @@ impl Server {
             state: Mutex::default(),
             routers: Default::default(),
             sync: Default::default(),
+            sessions: Default::default(),
         });
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("api.sock");

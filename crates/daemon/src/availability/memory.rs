@@ -8,6 +8,7 @@ use pointsman_linux::netlink::{Netlink, RefusalTable};
 use pointsman_linux::sysctl;
 use serde::{Deserialize, Serialize};
 
+use crate::bfd::LeftSessions;
 use crate::minding::Known;
 use crate::vrrp::{Item, Left, VrrpConfig};
 
@@ -21,13 +22,25 @@ pub(super) struct Memory {
     /// The virtual services, by what they are known by in words.
     #[serde(default)]
     pub(super) services: BTreeMap<String, Known>,
+    /// The BFD sessions that were up.
+    #[serde(default)]
+    pub(super) sessions: LeftSessions,
 }
 
 impl Memory {
     /// What is so now.
-    pub(super) fn new(left: Left, services: BTreeMap<String, Known>) -> Self {
+    pub(super) fn new(
+        left: Left,
+        services: BTreeMap<String, Known>,
+        sessions: LeftSessions,
+    ) -> Self {
         let at = uptime();
-        Self { at, left, services }
+        Self {
+            at,
+            left,
+            services,
+            sessions,
+        }
     }
 
     /// Writes it to a file.
@@ -80,7 +93,7 @@ impl Memory {
 /// Says in the file `left` that what it tells was so until now: a daemon has just died without a word.
 pub fn note_sudden_end(left: &Path) {
     if let Some(memory) = Memory::read(left) {
-        Memory::new(memory.left, memory.services).write(left);
+        Memory::new(memory.left, memory.services, memory.sessions).write(left);
     }
 }
 

@@ -54,6 +54,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         // All that can fail comes first, each undone by what it leaves when the next fails.
         let fifos = Fifos::open(plan.fifos(), &self.fifos).context("opening FIFOs")?;
         self.suspend(&mut plan)?;
+        let sessions = self.prepare_sessions(&plan)?;
         for planned in &mut plan.services {
             if let Some(before) = self.minder(&planned.origin.key()) {
                 planned.minded.inherit(&before.minded);
@@ -61,9 +62,16 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         }
         let services = plan.services.iter();
         let services = services.filter(|planned| touched.contains(&planned.origin.key()));
-        let prepared = Preparation::make(&self.shell.balancer, services)?;
+        let prepared = match Preparation::make(&self.shell.balancer, services) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.undo_sessions(sessions);
+                return Err(error);
+            }
+        };
         if let Err(error) = self.reload_routers(&plan, &fifos).await {
             prepared.undo(&self.shell.balancer);
+            self.undo_sessions(sessions);
             return Err(error);
         }
         // From here on nothing fails.
@@ -74,8 +82,10 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         mails::tell_removed(&self.mailer, minders, &plan.services);
         self.mailer.set_config(plan.mail.clone());
         let old = std::mem::replace(&mut self.plan, plan);
-        self.trackers
-            .follow(&self.plan, self.vrrp.as_ref().map(Vrrp::remote).as_ref());
+        self.reload_sessions(sessions);
+        let remote = self.vrrp.as_ref().map(Vrrp::remote);
+        let levels = self.levels.subscribe();
+        self.trackers.follow(&self.plan, remote.as_ref(), &levels);
         self.set_umask();
         if old.timeouts != self.plan.timeouts {
             self.set_timeouts();

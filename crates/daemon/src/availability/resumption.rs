@@ -9,6 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::Plan;
 use super::memory::Memory;
+use crate::bfd::{Bfd, BfdBoard, LeftSessions, LevelSender};
 use crate::vrrp::{Board, Instance, Vrrp};
 
 /// For how long a virtual router that preempts takes up what it was, whoever is master meanwhile.
@@ -22,6 +23,12 @@ pub struct Resumption {
     pub(super) routers: Option<(Vrrp, UnboundedReceiver<Notice>)>,
     /// Where the virtual routers say how they are.
     pub board: Board,
+    /// BFD sessions at work.
+    pub(super) bfd: Option<Bfd>,
+    /// Where they tell who is up.
+    pub(super) levels: LevelSender,
+    /// Where they say how they are.
+    pub bfd_board: BfdBoard,
 }
 
 impl Resumption {
@@ -32,6 +39,11 @@ impl Resumption {
             memory: Memory::take(left),
             ..Self::default()
         };
+        // Neighbors wait even less than other virtual routers.
+        let left = this.memory.as_ref().map(|memory| &memory.sessions);
+        if forwards && left.is_some_and(|left| !left.is_empty()) {
+            this.bfd = this.begin_sessions(plan)?;
+        }
         let resume = this.masters(plan);
         if forwards && !resume.is_empty() {
             this.routers = Some(this.begin(plan, &resume)?);
@@ -45,6 +57,25 @@ impl Resumption {
             Some(routers) => Ok(routers),
             None => self.begin(plan, &self.masters(plan)),
         }
+    }
+
+    /// The BFD sessions at work: those that were resumed, or all from the start.
+    pub(super) fn sessions(&mut self, plan: &Plan) -> Result<Option<Bfd>> {
+        match self.bfd.take() {
+            Some(bfd) => Ok(Some(bfd)),
+            None => self.begin_sessions(plan),
+        }
+    }
+
+    fn begin_sessions(&self, plan: &Plan) -> Result<Option<Bfd>> {
+        if plan.sessions.is_empty() {
+            return Ok(None);
+        }
+        let none = LeftSessions::new();
+        let memory = self.memory.as_ref();
+        let left = memory.map_or((&none, 0.0), |memory| (&memory.sessions, memory.age()));
+        let (levels, board) = (self.levels.clone(), self.bfd_board.clone());
+        Ok(Some(Bfd::start(&plan.sessions, left, levels, board)?))
     }
 
     fn begin(

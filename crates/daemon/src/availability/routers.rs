@@ -107,6 +107,10 @@ fn unsupported(configuration: &Configuration, instance: &Instance) -> Option<Str
                 .track_processes
                 .iter()
                 .any(|p| p.name == track.name),
+            Tracked::Bfd => configuration
+                .bfd_instances
+                .iter()
+                .any(|b| b.name == track.name),
         };
         (!known).then(|| format!("tracks {}, which is not defined", track.name))
     })

@@ -235,6 +235,7 @@ fn check(
                 dynamic: *dynamic,
             }
         }
+        model::Check::Bfd(session) => Check::Bfd(session.clone()),
         model::Check::File { file, weight } => {
             let mut files = around.configuration.track_files.iter();
             let Some(known) = files.find(|known| known.name == *file) else {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tokio::task::JoinHandle;
 
 use super::Plan;
+use crate::bfd::{BfdTracker, Levels};
 use crate::vrrp::Remote;
 use crate::vrrp::process::ProcessTracker;
 use crate::vrrp::track::{FileTracker, ScriptTracker};
@@ -15,6 +16,7 @@ enum Tracker {
     Script(ScriptTracker),
     File(FileTracker),
     Process(ProcessTracker),
+    Bfd(BfdTracker),
 }
 
 /// Trackers at work, ended when dropped.
@@ -23,12 +25,13 @@ pub(super) struct Trackers(HashMap<String, (Tracker, JoinHandle<()>)>);
 
 impl Trackers {
     /// Tracks what the plan says; what is tracked already goes on.
-    pub(super) fn follow(&mut self, plan: &Plan, remote: Option<&Remote>) {
+    pub(super) fn follow(&mut self, plan: &Plan, remote: Option<&Remote>, levels: &Levels) {
         let mut before = std::mem::take(&mut self.0);
         let scripts = plan.scripts.iter().cloned().map(Tracker::Script);
         let files = plan.files.iter().cloned().map(Tracker::File);
         let processes = plan.processes.iter().cloned().map(Tracker::Process);
-        for tracker in scripts.chain(files).chain(processes) {
+        let sessions = plan.tracked_sessions.iter().cloned().map(Tracker::Bfd);
+        for tracker in scripts.chain(files).chain(processes).chain(sessions) {
             let Some(remote) = remote.cloned() else {
                 continue;
             };
@@ -36,6 +39,7 @@ impl Trackers {
                 Tracker::Script(script) => script.name.clone(),
                 Tracker::File(file) => file.name.clone(),
                 Tracker::Process(process) => process.name.clone(),
+                Tracker::Bfd(session) => session.name.clone(),
             };
             let kept = before.remove(&name).filter(|(known, task)| {
                 let stays = *known == tracker;
@@ -49,6 +53,7 @@ impl Trackers {
                     Tracker::Script(script) => tokio::spawn(script.keep(remote)),
                     Tracker::File(file) => tokio::spawn(file.keep(remote)),
                     Tracker::Process(process) => tokio::spawn(process.keep(remote)),
+                    Tracker::Bfd(session) => tokio::spawn(session.keep(levels.clone(), remote)),
                 };
                 (tracker, task)
             });

@@ -19,6 +19,7 @@ use super::trackers::Trackers;
 use super::{Plan, PlannedService, Resumption};
 use crate::api::Shell;
 use crate::balancer::OnRefusal;
+use crate::bfd::{Bfd, LeftSessions, LevelSender};
 use crate::child::{Outcome, Script};
 use crate::fifo::Fifos;
 use crate::mail::{FAREWELL, Mailer};
@@ -35,6 +36,9 @@ pub struct Availability<P> {
     pub(super) vrrp: Option<Vrrp>,
     pub(super) hooks: Option<JoinHandle<()>>,
     pub(super) trackers: Trackers,
+    pub(super) bfd: Option<Bfd>,
+    /// Where BFD sessions tell who is up.
+    pub(super) levels: LevelSender,
     pub(super) minders: HashMap<ServiceKey, Minder>,
     /// All that are open.
     pub(super) fifos: Fifos,
@@ -76,6 +80,8 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             vrrp: None,
             hooks: None,
             trackers: Trackers::default(),
+            bfd: resumed.sessions(&plan)?,
+            levels: resumed.levels.clone(),
             minders: HashMap::new(),
             fifos: Fifos::default(),
             told: Arc::new(Mutex::new(Fifos::default())),
@@ -115,7 +121,8 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             let (vrrp, heard) = resumed.routers(&this.plan)?;
             let hooks = Hooks::new(this.plan.hooks.clone(), &this.fifos, &this.mailer);
             this.hooks = Some(tokio::spawn(hooks.keep(heard)));
-            this.trackers.follow(&this.plan, Some(&vrrp.remote()));
+            this.trackers
+                .follow(&this.plan, Some(&vrrp.remote()), &this.levels.subscribe());
             this.adopt_routers(vrrp);
         }
         this.synchronise().await;
@@ -129,8 +136,9 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         let left = self.left.clone();
         self.remembering = Some(tokio::spawn(async move {
             while let Some(will) = wills.recv().await {
-                // What checks have found is not known here: they begin anew.
-                block_in_place(|| Memory::new(will, BTreeMap::new()).write(&left));
+                // What checks have found is not known here: they begin anew, as BFD sessions do.
+                let memory = Memory::new(will, BTreeMap::new(), LeftSessions::new());
+                block_in_place(|| memory.write(&left));
             }
         }));
         self.vrrp = Some(vrrp);
@@ -219,7 +227,11 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             None => Left::default(),
         };
         self.have_remembered().await;
-        Memory::new(left, self.known).write(&self.left);
+        let sessions = match self.bfd.take() {
+            Some(bfd) => block_in_place(|| bfd.leave()),
+            None => LeftSessions::new(),
+        };
+        Memory::new(left, self.known, sessions).write(&self.left);
     }
 
     /// Ends: virtual routers say so and give their addresses back, services get their last notices.
@@ -238,6 +250,9 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         }
         for minder in std::mem::take(&mut self.minders).into_values() {
             minder.end().await;
+        }
+        if let Some(bfd) = self.bfd.take() {
+            block_in_place(|| drop(bfd));
         }
         run_timed("shutdown_script", self.plan.shutdown.as_ref()).await;
         self.mailer.finish(FAREWELL).await;
@@ -292,7 +307,8 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             fifos: Arc::clone(&self.told),
             mailer: self.mailer.clone(),
         });
-        let minded = planned.minded.clone();
+        let mut minded = planned.minded.clone();
+        minded.levels = Some(self.levels.subscribe());
         let task = tokio::spawn(minded.keep(hand, async move {
             let mut stopped = stopped;
             let _ = stopped.changed().await;

@@ -56,6 +56,42 @@ pub(super) const INTERFACE_INFO: Family = gauge(
     "pointsman_interface_info",
     "Interfaces attached to, and by which hook.",
 );
+pub(super) const BFD_UP: Family = gauge(
+    "pointsman_bfd_up",
+    "1 while both ends of a BFD session hear each other.",
+);
+pub(super) const BFD_INTERVAL: Family = gauge(
+    "pointsman_bfd_interval_seconds",
+    "By which a BFD session sends, before chance shortens it.",
+);
+pub(super) const BFD_DETECTION: Family = gauge(
+    "pointsman_bfd_detection_seconds",
+    "How long the other end may be silent; 0 while nothing is heard.",
+);
+pub(super) const BFD_RECEIVED: Family = counter(
+    "pointsman_bfd_received_packets_total",
+    "Packets of BFD sessions that counted.",
+);
+pub(super) const BFD_SENT: Family = counter(
+    "pointsman_bfd_sent_packets_total",
+    "Packets of BFD sessions that were sent.",
+);
+pub(super) const BFD_UPS: Family = counter(
+    "pointsman_bfd_ups_total",
+    "Times that a BFD session went up.",
+);
+pub(super) const BFD_DOWNS: Family = counter(
+    "pointsman_bfd_downs_total",
+    "Times that a BFD session went down.",
+);
+pub(super) const BFD_PAUSES: Family = counter(
+    "pointsman_bfd_pauses_total",
+    "Times that the host must have been paused, as a BFD session saw it.",
+);
+pub(super) const BFD_REJECTED: Family = counter(
+    "pointsman_bfd_rejected_packets_total",
+    "Packets to the port of BFD that did not count; without a session, those for none.",
+);
 pub(super) const VERDICTS: Family = counter(
     "pointsman_verdicts_total",
     "Packets by what was done with them and why.",

@@ -115,6 +115,29 @@ fn metrics() -> Metrics {
                 ..Default::default()
             },
         }],
+        bfd: sessions(),
+    }
+}
+
+fn sessions() -> BfdStatus {
+    let session = crate::bfd::SessionStatus {
+        name: "A \"quoted\"".to_owned(),
+        neighbor: [10, 0, 0, 2].into(),
+        state: "Up".to_owned(),
+        remote_state: Some("Up".to_owned()),
+        diagnostic: "No Diagnostic".to_owned(),
+        interval_us: 50_000,
+        detection_us: 150_000,
+        received: 7,
+        sent: 8,
+        ups: 2,
+        downs: 1,
+        pauses: 3,
+        rejected: [("hop-limit".to_owned(), 4)].into(),
+    };
+    BfdStatus {
+        sessions: vec![session],
+        rejected: [("cut".to_owned(), 5)].into(),
     }
 }
 
@@ -137,6 +160,8 @@ fn every_metric_is_well_formed_and_has_its_value() {
     let web = r#"protocol="tcp",address="10.0.0.1",port="80""#;
     let one = format!(r#"{web},server="10.1.0.1",server_port="80""#);
     let two = format!(r#"{web},server="10.1.0.2",server_port="80""#);
+    let session = r#"session="A \"quoted\"",neighbor="10.0.0.2""#;
+    let strange = format!(r#"{session},reason="hop-limit""#);
     for (name, labels, expected) in [
         ("pointsman_build_info", r#"version="1.2.3""#, 1.0),
         ("pointsman_start_time_seconds", "", 1.5),
@@ -149,6 +174,15 @@ fn every_metric_is_well_formed_and_has_its_value() {
             "pointsman_verdicts_total",
             r#"action="drop",reason="table-full""#,
             9.0,
+        ),
+        ("pointsman_bfd_up", session, 1.0),
+        ("pointsman_bfd_detection_seconds", session, 0.15),
+        ("pointsman_bfd_downs_total", session, 1.0),
+        ("pointsman_bfd_rejected_packets_total", &strange, 4.0),
+        (
+            "pointsman_bfd_rejected_packets_total",
+            r#"reason="cut""#,
+            5.0,
         ),
         ("pointsman_connections", "", 26.0),
         ("pointsman_connection_room", "", 1024.0),

@@ -38,6 +38,8 @@ impl Keepalived {
             .arg(path("vpid"))
             .arg("--checkers_pid")
             .arg(path("cpid"))
+            .arg("--bfd_pid")
+            .arg(path("bpid"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second descriptor"))
             .stderr(log)
@@ -64,6 +66,13 @@ impl Keepalived {
         fs::write(self.folder.path().join("conf"), configuration).expect("write the configuration");
         let id = i32::try_from(self.child.id()).expect("a process number");
         kill(Pid::from_raw(id), Signal::SIGHUP).expect("tell it");
+    }
+
+    /// The process of its BFD sessions, once it is there.
+    #[allow(dead_code)]
+    pub fn bfd_process(&self) -> Option<Pid> {
+        let number = fs::read_to_string(self.folder.path().join("bpid")).ok()?;
+        Some(Pid::from_raw(number.trim().parse().ok()?))
     }
 
     /// Stops it as its service does, and waits for its end.

@@ -80,6 +80,7 @@ fn status() -> Status {
         },
         answers: Default::default(),
         routers: Vec::new(),
+        bfd: Default::default(),
         state: Default::default(),
     }
 }

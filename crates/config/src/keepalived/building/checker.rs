@@ -12,7 +12,7 @@ use super::super::model::{
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
 use super::service::Inherited;
-use super::{Opened, small, tracking};
+use super::{Opened, bfd, small, tracking};
 
 /// The name in `HELO`.
 const HELO: &str = "smtpchecker.keepalived.org";
@@ -48,7 +48,7 @@ pub(super) fn read(
         "UDP_CHECK" => Block::Udp,
         "PING_CHECK" => Block::Ping,
         "FILE_CHECK" => Block::File,
-        // BFD_CHECK is unsupported, which was said.
+        "BFD_CHECK" => Block::BfdCheck,
         _ => return Vec::new(),
     };
     let mut places = at.places();
@@ -72,6 +72,10 @@ pub(super) fn read(
         Block::Udp => own(udp(reader, at, &entries, binding)),
         Block::Http | Block::Https => {
             let check = http(reader, block, at, &entries, binding, inherited);
+            check.map(own).unwrap_or_default()
+        }
+        Block::BfdCheck => {
+            let check = session(reader, configuration, at, &entries);
             check.map(own).unwrap_or_default()
         }
         Block::Misc => misc(reader, at, &entries).map(own).unwrap_or_default(),
@@ -460,6 +464,37 @@ fn misc(reader: &mut Reader<'_>, at: Opened<'_>, entries: &[Entry<'_>]) -> Optio
         timeout,
         dynamic,
     })
+}
+
+fn session(
+    reader: &mut Reader<'_>,
+    configuration: &Configuration,
+    at: Opened<'_>,
+    entries: &[Entry<'_>],
+) -> Option<Check> {
+    let mut name: Option<String> = None;
+    for entry in entries {
+        let ("name", Value::Word(word)) = (entry.keyword.name, entry.value) else {
+            continue;
+        };
+        let problem = match &name {
+            Some(other) => format!("the check is of bfd_instance `{other}` already"),
+            None if bfd::find(configuration, &word.text).is_none() => format!(
+                "there is no bfd_instance `{}` for checks before this",
+                word.text
+            ),
+            None => {
+                name = Some(word.text.clone());
+                continue;
+            }
+        };
+        reader.error(word.place, problem);
+    }
+    if name.is_none() {
+        let text = "BFD_CHECK without `name` is left out".to_owned();
+        reader.error(at.place, text);
+    }
+    name.map(Check::Bfd)
 }
 
 fn file(

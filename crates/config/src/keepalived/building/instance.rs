@@ -13,7 +13,7 @@ use super::super::values::{self, Value};
 use super::rule_line::Preferences;
 use super::sync_group::notify;
 use super::{
-    Opened, address_line, is_new, mail, route_line, rule_line, small, strictness, tracking,
+    Opened, address_line, bfd, is_new, mail, route_line, rule_line, small, strictness, tracking,
     verification, virtual_mac,
 };
 
@@ -42,6 +42,7 @@ pub(super) fn read(
     }
     let (mut instance, wish) = draft.finish(reader, &configuration.global);
     instance.alert = configuration.global.mail.about_router(alert);
+    bfd::settle(reader, configuration, &mut instance.tracked);
     instance.vmac = wish.map(|wish| {
         virtual_mac::settle(
             &wish,
@@ -162,6 +163,9 @@ impl Draft {
             }
             ("track_process", Value::Block(_, block)) => {
                 tracking::tracks(reader, Tracked::Process, block, &mut instance.tracked);
+            }
+            ("track_bfd", Value::Block(_, block)) => {
+                tracking::tracks(reader, Tracked::Bfd, block, &mut instance.tracked);
             }
             _ => {}
         }

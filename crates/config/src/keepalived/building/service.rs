@@ -8,7 +8,7 @@ use pointsman_director::model::{ForwardingMethod, Protocol, SchedulerFlags};
 use super::super::document::Word;
 use super::super::keywords::Block;
 use super::super::model::{
-    Checker, Configuration, Members, Method, Places, Server, Service, Sorry, Target,
+    Check, Checker, Configuration, Members, Method, Places, Server, Service, Sorry, Target,
 };
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
@@ -367,7 +367,19 @@ impl Draft {
                 let name = entry.keyword.name;
                 let made: Vec<Checker> =
                     checker::read(reader, configuration, name, at, of, &checks);
-                server.checkers.extend(made);
+                for checker in made {
+                    // One event of a session is one, however often it is listened for.
+                    let is_there = |one: &Checker| one.check == checker.check;
+                    if let Check::Bfd(session) = &checker.check
+                        && server.checkers.iter().any(is_there)
+                    {
+                        let text =
+                            format!("the real server has a BFD_CHECK of `{session}` already");
+                        reader.error(checker.places.near("name"), text);
+                        continue;
+                    }
+                    server.checkers.push(checker);
+                }
             }
         }
         if endpoint.is_none() {

@@ -4,7 +4,7 @@ use super::super::keywords::Block;
 use super::super::model::{Configuration, Notify, SyncGroup, Tracked};
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
-use super::{Opened, is_new, mail, names, tracking};
+use super::{Opened, bfd, is_new, mail, names, tracking};
 
 /// Commands that are run.
 pub(super) fn notify(notify: &mut Notify, entry: &Entry<'_>) {
@@ -71,10 +71,12 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
             ("track_script", _) => Tracked::Script,
             ("track_file", _) => Tracked::File,
             ("track_process", _) => Tracked::Process,
+            ("track_bfd", _) => Tracked::Bfd,
             _ => continue,
         };
         if let Value::Block(_, block) = entry.value {
             tracking::tracks(reader, kind, block, &mut group.tracked);
+            bfd::settle(reader, configuration, &mut group.tracked);
         }
     }
     group.alert = configuration.global.mail.about_router(alert);

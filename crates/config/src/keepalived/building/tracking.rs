@@ -246,7 +246,7 @@ pub(super) fn tracks(
     tracked: &mut Vec<Track>,
 ) {
     let most = match kind {
-        Tracked::Interface | Tracked::Script => 253,
+        Tracked::Interface | Tracked::Script | Tracked::Bfd => 253,
         Tracked::File | Tracked::Process => 254,
     };
     for statement in block {

@@ -77,7 +77,6 @@ const fn rows() -> [Keyword; COUNT] {
 }
 
 const PROTOCOLS: &[&str] = &["1.0", "1.0C", "1.0c", "1.1"];
-const NO_BFD: &str = "BFD is not spoken: the real server is taken for up";
 
 const OWN: [Keyword; 38] = [
     yes(Http, "http_protocol", OneOf(PROTOCOLS), "1.0"),
@@ -115,8 +114,8 @@ const OWN: [Keyword; 38] = [
     yes(Misc, "misc_timeout", Whole(0, 4294), "delay_loop"),
     yes(Misc, "misc_dynamic", Nothing, "off"),
     yes(Misc, "user", Several, "script_user"),
-    no(BfdCheck, "name", Word, NO_BFD),
-    no(BfdCheck, "alpha", Switch, NO_BFD),
+    yes(BfdCheck, "name", Word, "none, it is needed"),
+    yes(BfdCheck, "alpha", Switch, "the real server's"),
     yes(Udp, "payload", Several, "some bytes by chance"),
     yes(Udp, "require_reply", Words, "off"),
     yes(Udp, "min_reply_length", Whole(0, 65535), "0"),

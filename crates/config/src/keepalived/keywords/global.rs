@@ -1,6 +1,8 @@
 //! Outside of all blocks, `global_defs`, and what is tracked.
 
-use super::Arguments::{Address, Block as Opens, Lines, Named, Nothing, OneOf, Script, Seconds};
+use super::Arguments::{
+    Address, Block as Opens, Lines, Milliseconds, Named, Nothing, OneOf, Script, Seconds,
+};
 use super::Arguments::{Several, Switch, Whole, Word, Words};
 use super::Block::{Bfd, Global, Top, TrackFile, TrackGroup, TrackProcess};
 use super::{Block, Keyword, idle, no, yes};
@@ -16,7 +18,8 @@ const FIREWALL: &str = "Pointsman makes no firewall rules for groups of services
 const RELOAD: &str =
     "Pointsman checks a new configuration as a whole before it takes anything of it";
 const PIDS: &str = "Pointsman has no pid files";
-const NO_BFD: &str = "BFD is not spoken: what tracks this session never learns that it is down";
+/// The most microseconds between two BFD packets.
+const BFD_MOST: u64 = 4_294_967_000;
 
 /// Outside of all blocks.
 pub(super) const TOP: &[Keyword] = &[
@@ -31,7 +34,7 @@ pub(super) const TOP: &[Keyword] = &[
     yes(Top, "virtual_server_group", Lines, ""),
     yes(Top, "virtual_server", Named(Block::Service), ""),
     yes(Top, "SSL", Opens(Block::Tls), ""),
-    no(Top, "bfd_instance", Named(Bfd), NO_BFD),
+    yes(Top, "bfd_instance", Named(Bfd), ""),
     yes(Top, "static_ipaddress", Lines, ""),
     yes(Top, "static_routes", Lines, ""),
     yes(Top, "static_rules", Lines, ""),
@@ -344,18 +347,18 @@ pub(super) const TRACKED: &[Keyword] = &[
         "0",
     ),
     yes(TrackProcess, "full_command", Nothing, "off"),
-    no(Bfd, "neighbor_ip", Address, NO_BFD),
-    no(Bfd, "neighbour_ip", Address, NO_BFD),
-    no(Bfd, "source_ip", Address, NO_BFD),
-    no(Bfd, "min_rx", Word, NO_BFD),
-    no(Bfd, "min_tx", Word, NO_BFD),
-    no(Bfd, "idle_tx", Word, NO_BFD),
-    no(Bfd, "multiplier", Whole(1, 255), NO_BFD),
-    no(Bfd, "passive", Nothing, NO_BFD),
-    no(Bfd, "ttl", Whole(1, 255), NO_BFD),
-    no(Bfd, "hoplimit", Whole(1, 255), NO_BFD),
-    no(Bfd, "max_hops", Whole(0, 255), NO_BFD),
-    no(Bfd, "weight", Words, NO_BFD),
-    no(Bfd, "vrrp", Nothing, NO_BFD),
-    no(Bfd, "checker", Nothing, NO_BFD),
+    yes(Bfd, "neighbor_ip", Address, "none, it is needed"),
+    yes(Bfd, "neighbour_ip", Address, "none, it is needed"),
+    yes(Bfd, "source_ip", Address, "the kernel's choice"),
+    yes(Bfd, "min_rx", Milliseconds(1_000, BFD_MOST), "10 ms"),
+    yes(Bfd, "min_tx", Milliseconds(1_000, BFD_MOST), "10 ms"),
+    yes(Bfd, "idle_tx", Milliseconds(1_000_000, BFD_MOST), "1000 ms"),
+    yes(Bfd, "multiplier", Whole(1, 255), "5"),
+    yes(Bfd, "passive", Nothing, "off"),
+    yes(Bfd, "ttl", Whole(1, 255), "255; 64 of IPv6"),
+    yes(Bfd, "hoplimit", Whole(1, 255), "64; 255 of IPv4"),
+    yes(Bfd, "max_hops", Whole(-1, 255), "0"),
+    yes(Bfd, "weight", Several, "0"),
+    yes(Bfd, "vrrp", Nothing, "on, unless there is `checker`"),
+    yes(Bfd, "checker", Nothing, "on, unless there is `vrrp`"),
 ];

@@ -112,12 +112,7 @@ pub(super) const SERVER: &[Keyword] = &[
     yes(Server, "UDP_CHECK", Opens(Block::Udp), ""),
     yes(Server, "PING_CHECK", Opens(Block::Ping), ""),
     yes(Server, "FILE_CHECK", Opens(Block::File), ""),
-    no(
-        Server,
-        "BFD_CHECK",
-        Opens(Block::BfdCheck),
-        "BFD is not spoken: the real server is taken for up",
-    ),
+    yes(Server, "BFD_CHECK", Opens(Block::BfdCheck), ""),
     no(Tls, "password", Word, NO_PASSWORD),
     idle(Tls, "ca", Word, NO_VERIFICATION),
     yes(Tls, "certificate", Word, "none"),

@@ -5,7 +5,6 @@ use super::Arguments::{Several, Switch, Whole, Word, Words};
 use super::Block::{Authentication, GarpGroup, Instance, Script, SyncGroup};
 use super::{Keyword, idle, no, own, yes};
 
-const BFD: &str = "BFD is not spoken: nothing is tracked";
 const INT: i64 = i32::MAX as i64;
 const U32: i64 = u32::MAX as i64;
 
@@ -175,7 +174,7 @@ pub(super) const INSTANCE: &[Keyword] = &[
     yes(Instance, "track_script", Lines, ""),
     yes(Instance, "track_file", Lines, ""),
     yes(Instance, "track_process", Lines, ""),
-    no(Instance, "track_bfd", Lines, BFD),
+    yes(Instance, "track_bfd", Lines, ""),
     yes(Instance, "notify_master", Runs, ""),
     yes(Instance, "notify_backup", Runs, ""),
     yes(Instance, "notify_fault", Runs, ""),
@@ -226,7 +225,7 @@ pub(super) const OTHERS: &[Keyword] = &[
     yes(SyncGroup, "track_script", Lines, ""),
     yes(SyncGroup, "track_file", Lines, ""),
     yes(SyncGroup, "track_process", Lines, ""),
-    no(SyncGroup, "track_bfd", Lines, BFD),
+    yes(SyncGroup, "track_bfd", Lines, ""),
     yes(SyncGroup, "notify_master", Runs, ""),
     yes(SyncGroup, "notify_backup", Runs, ""),
     yes(SyncGroup, "notify_fault", Runs, ""),

@@ -57,6 +57,8 @@ pub enum Check {
         /// True when its exit code says the weight.
         dynamic: bool,
     },
+    /// `BFD_CHECK`: the session of this name is up.
+    Bfd(String),
     /// `FILE_CHECK`: the number in a `track_file`, and what it weighs.
     File {
         /// The file's name in this configuration.
@@ -76,7 +78,7 @@ impl Check {
             | Self::Udp(binding, _)
             | Self::Ping(binding) => Some(binding),
             Self::Http(http) => Some(&http.binding),
-            Self::Misc { .. } | Self::File { .. } => None,
+            Self::Misc { .. } | Self::Bfd(_) | Self::File { .. } => None,
         }
     }
 }

@@ -222,6 +222,8 @@ pub enum Tracked {
     File,
     /// A [`TrackProcess`](super::TrackProcess).
     Process,
+    /// A [`BfdInstance`](super::BfdInstance).
+    Bfd,
 }
 
 /// Commands that are run when something happens.
