@@ -219,3 +219,37 @@ fn what_cannot_be_done_is_told_before_anything_is_done() {
     let after = host.state();
     assert!(!after.contains("10.9.0.9") && after.contains("# pins: false"));
 }
+
+#[test]
+fn services_that_are_not_configured_go_where_that_is_wanted() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new();
+    let state = host.file("state.json").display().to_string();
+    let by_hand = "-A -t 10.9.0.77:80 -s rr\n";
+    let daemon = host.run(&["--state", &state]);
+    host.ipvsadm("-A -t 10.9.0.77:80 -s rr");
+    assert!(daemon.end(Signal::SIGTERM).success());
+    let file = host.file("keepalived.conf");
+    let path = file.display().to_string();
+    let run = |globals: &str| {
+        let text = format!(
+            "global_defs {{\n {globals}\n}}\nvirtual_server 10.9.0.101 80 {{\n protocol UDP\n lb_algo wlc\n \
+             lb_kind TUN\n real_server 10.9.0.2 80 {{\n }}\n}}\n"
+        );
+        fs::write(&file, text).expect("write");
+        let daemon = host.run(&["--keepalived", &path, "--state", &state]);
+        let listed = listed(&host);
+        assert!(daemon.end(Signal::SIGTERM).success());
+        listed
+    };
+    // It is remembered over stops, whatever is configured beside it, until a start flushes.
+    assert!(run("rs_init_notifies").contains(by_hand));
+    let flushed = run("lvs_flush");
+    assert!(
+        !flushed.contains(by_hand) && flushed.contains("-A -u 10.9.0.101:80"),
+        "{flushed}"
+    );
+    assert!(!run("rs_init_notifies").contains(by_hand));
+}

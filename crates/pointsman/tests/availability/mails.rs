@@ -244,7 +244,7 @@ track_file number {{
         weight 2
         {}
         TCP_CHECK {{
-            connect_timeout 2
+            connect_timeout 1
         }}
         FILE_CHECK {{
             track_file number

@@ -7,7 +7,8 @@ use super::Arguments::{Several, Switch, Whole, Word, Words};
 use super::Block::{Bfd, Global, Top, TrackFile, TrackGroup, TrackProcess};
 use super::{Block, Keyword, idle, no, yes};
 
-const NAMESPACE: &str = "everything happens in the namespace in which Pointsman runs";
+const NAMESPACE: &str =
+    "everything happens in the namespace in which Pointsman runs: begin it with `ip netns exec`";
 const ONE_PROCESS: &str = "Pointsman is one process";
 const LINKS: &str = "the kernel tells of links, there is no polling";
 const NETLINK: &str = "Pointsman sizes its own sockets";
@@ -305,7 +306,7 @@ pub(super) const GLOBAL: &[Keyword] = &[
         Global,
         "reload_time_file",
         Word,
-        "no reload happens at the time in the file",
+        "no reload happens at the time in the file; have a timer reload the service",
     ),
     idle(
         Global,
