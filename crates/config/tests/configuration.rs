@@ -717,3 +717,68 @@ fn mails_are_about_what_keepalived_s_are() {
     let changes = changes(&before).changes_to(&changes(&after));
     assert_eq!(changes.len(), 1, "{changes:?}");
 }
+
+#[test]
+fn a_virtual_router_may_track_the_quorum_of_a_virtual_service() {
+    let virtual_server = |target: &str, more: &str| {
+        format!(
+            "virtual_server {target} {{\n lvs_sched rr\n lvs_method DR\n{more}\n real_server 10.0.0.9 80 {{\n \
+             TCP_CHECK {{\n }}\n }}\n}}\n"
+        )
+    };
+    let services = virtual_server("10.0.0.1 80", " protocol TCP")
+        + &virtual_server("10.0.0.1 80", " protocol UDP")
+        + "virtual_server_group G {\n 10.0.0.3 80\n}\n"
+        + &virtual_server("fwmark 5", "")
+        + &virtual_server("group G", " protocol TCP");
+    let tracked = |lines: &str| {
+        let text = instance(&format!(" track_virtual_server {{\n{lines}\n }}")) + &services;
+        let (configuration, diagnostics) = read(&text);
+        let trackers = configuration.routers().remove(0).trackers.into_iter();
+        let trackers: Vec<String> = trackers
+            .map(|one| format!("{} {} {}", one.name, one.weight, one.reverse))
+            .collect();
+        let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error);
+        (trackers.join(", "), errors.count())
+    };
+    let key = "virtual_server 10.0.0.1 80 Tcp";
+    for (lines, expected, errors) in [
+        ("10.0.0.1 80 tcp weight -30", format!("{key} -30 false"), 0),
+        (
+            "\"10.0.0.1 80 tcp\" weight 5 reverse",
+            format!("{key} 5 true"),
+            0,
+        ),
+        ("10.0.0.1 80 TCP", format!("{key} 0 false"), 0),
+        (
+            "fwmark 5 weight 1",
+            "virtual_server fwmark 5 inet 1 false".to_owned(),
+            0,
+        ),
+        (
+            "group G",
+            "virtual_server group G Tcp inet 0 false".to_owned(),
+            0,
+        ),
+        // One of two, none, and one twice.
+        ("10.0.0.1 80", String::new(), 1),
+        ("10.0.0.1 81 tcp", String::new(), 1),
+        (
+            "fwmark 5\nfwmark 5 inet",
+            "virtual_server fwmark 5 inet 0 false".to_owned(),
+            1,
+        ),
+    ] {
+        assert_eq!(tracked(lines), (expected, errors), "{lines}");
+    }
+    let group =
+        "vrrp_sync_group S {\n group {\n  V\n  W\n }\n track_virtual_server {\n fwmark 5\n }\n}\n";
+    let other = instance("")
+        .replace("instance V", "instance W")
+        .replace("id 5", "id 6");
+    let text = instance("") + &other.replace("10.0.0.1", "10.0.0.2") + group + &services;
+    let (configuration, _) = read(&text);
+    for router in configuration.routers() {
+        assert_eq!(router.trackers[0].name, "virtual_server fwmark 5 inet");
+    }
+}

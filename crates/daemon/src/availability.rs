@@ -9,6 +9,7 @@ mod host_items;
 mod mails;
 mod memory;
 mod preparation;
+mod quorums;
 mod reload;
 mod resumption;
 mod routers;

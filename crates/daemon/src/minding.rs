@@ -75,6 +75,8 @@ pub trait Hand: Send + Sync + 'static {
     /// What was there before and is not among these is gone: everything that is wanted at the start has
     /// been placed.
     fn settle(&self, _present: &[Target]) {}
+    /// Whether there are enough real servers: at the start, and when that changes.
+    fn quorum(&self, _enough: bool) {}
     /// Tells scripts and FIFOs.
     fn notify(&self, notice: HealthNotice);
     /// Tells people of a check that fails or succeeds now, after all that follows from it.
@@ -240,6 +242,7 @@ impl Minded {
             known: self.known,
         };
         memory.stands(&health);
+        hand.quorum(health.has_quorum());
         tokio::select! {
             () = stop => {}
             () = heed(&mut health, &mut memory, receiver, &*hand) => {}
@@ -304,6 +307,7 @@ async fn heed(
     while let Some(saying) = sayings.recv().await {
         let (server, checker) = (saying.server, saying.checker);
         let before = memory.is_up(&saying);
+        let was_enough = health.has_quorum();
         if let Some(sum) = memory.note(&saying) {
             health.handle_weight(server, sum);
         }
@@ -311,6 +315,9 @@ async fn heed(
         health.handle_checker(server, checker, saying.up);
         memory.stands(health);
         pass_on(health, hand);
+        if was_enough != health.has_quorum() {
+            hand.quorum(health.has_quorum());
+        }
         if before.is_some_and(|before| before != saying.up) {
             let up = health.is_up(server);
             hand.tell(&CheckNews {

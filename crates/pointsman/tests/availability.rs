@@ -3,10 +3,17 @@
 #[path = "support/host.rs"]
 #[allow(dead_code)]
 mod host;
+#[path = "../../daemon/tests/vrrp/keepalived.rs"]
+#[allow(dead_code)]
+mod keepalived;
 #[path = "availability/mails.rs"]
 mod mails;
 #[path = "availability/neighbors.rs"]
 mod neighbors;
+#[path = "availability/quorum.rs"]
+mod quorum;
+#[path = "availability/strict.rs"]
+mod strict;
 #[path = "availability/tracking.rs"]
 mod tracking;
 #[path = "availability/vip_check.rs"]

@@ -197,6 +197,7 @@ impl Track {
             Tracked::File => "file",
             Tracked::Process => "process",
             Tracked::Bfd => "bfd",
+            Tracked::Service => "virtual_server",
         };
         format!("{kind} {}", self.name)
     }

@@ -1,5 +1,7 @@
 //! What is suspicious about a configuration as a whole.
 
+mod quorum;
+
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,7 +25,8 @@ pub(super) fn check(reader: &mut Reader<'_>, configuration: &mut Configuration) 
     let files: HashSet<String> = names(configuration.track_files.iter().map(|f| &f.name));
     let processes: HashSet<String> = names(configuration.track_processes.iter().map(|p| &p.name));
     let known = |track: &Track| match track.kind {
-        Tracked::Interface => true,
+        // Services were looked for before.
+        Tracked::Interface | Tracked::Service => true,
         Tracked::Script => scripts.contains(&track.name),
         Tracked::File => files.contains(&track.name),
         Tracked::Process => processes.contains(&track.name),
@@ -33,6 +36,7 @@ pub(super) fn check(reader: &mut Reader<'_>, configuration: &mut Configuration) 
     track_groups(reader, configuration);
     let weights = weights(configuration);
     for group in &mut configuration.sync_groups {
+        quorum::resolve(reader, &mut group.tracked, &configuration.services);
         weigh(&mut group.tracked, &weights);
         group
             .tracked
@@ -45,6 +49,7 @@ pub(super) fn check(reader: &mut Reader<'_>, configuration: &mut Configuration) 
         .flat_map(|group| group.members.iter().map(String::as_str))
         .collect();
     for instance in &mut configuration.instances {
+        quorum::resolve(reader, &mut instance.tracked, &configuration.services);
         weigh(&mut instance.tracked, &weights);
         instance
             .tracked

@@ -6,6 +6,7 @@ use pointsman_director::model::{Change, ControlError, RealServer};
 use pointsman_ha::health::{HealthNotice, Target};
 use pointsman_ha::mail::{Alert, Told};
 
+use super::quorums::Quorums;
 use super::{Placed, PlannedService};
 use crate::api::Shell;
 use crate::balancer::OnRefusal;
@@ -21,6 +22,7 @@ pub(super) struct ServiceHand<P> {
     pub(super) planned: PlannedService,
     pub(super) fifos: SharedFifos,
     pub(super) mailer: Mailer,
+    pub(super) quorums: Quorums,
 }
 
 /// The FIFOs that are told of services; a reload puts others in their place.
@@ -53,6 +55,10 @@ impl<P: Plane + Send + Sync + 'static> Hand for ServiceHand<P> {
                 }
             }
         }
+    }
+
+    fn quorum(&self, enough: bool) {
+        self.quorums.tell(&self.planned.origin.key(), enough);
     }
 
     fn notify(&self, notice: HealthNotice) {

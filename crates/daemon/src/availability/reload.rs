@@ -87,6 +87,8 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
         let levels = self.levels.subscribe();
         self.trackers.follow(&self.plan, remote.as_ref(), &levels);
         self.set_umask();
+        self.quorums
+            .follow(&self.plan, self.vrrp.as_ref().map(Vrrp::remote).as_ref());
         if old.timeouts != self.plan.timeouts {
             self.set_timeouts();
         }

@@ -98,6 +98,10 @@ fn unsupported(configuration: &Configuration, instance: &Instance) -> Option<Str
     tracked.find_map(|track| {
         let known = match track.kind {
             Tracked::Interface => true,
+            Tracked::Service => configuration
+                .services
+                .iter()
+                .any(|service| service.key().to_string() == track.name),
             Tracked::Script => configuration.scripts.iter().any(|s| s.name == track.name),
             Tracked::File => configuration
                 .track_files

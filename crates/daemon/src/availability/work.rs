@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, block_in_place};
 
 use super::hand::{ServiceHand, SharedFifos};
 use super::memory::Memory;
+use super::quorums::Quorums;
 use super::synchronisation::Follower;
 use super::trackers::Trackers;
 use super::{Plan, PlannedService, Resumption};
@@ -39,6 +40,7 @@ pub struct Availability<P> {
     pub(super) bfd: Option<Bfd>,
     /// Where BFD sessions tell who is up.
     pub(super) levels: LevelSender,
+    pub(super) quorums: Quorums,
     pub(super) minders: HashMap<ServiceKey, Minder>,
     /// All that are open.
     pub(super) fifos: Fifos,
@@ -82,6 +84,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             trackers: Trackers::default(),
             bfd: resumed.sessions(&plan)?,
             levels: resumed.levels.clone(),
+            quorums: Quorums::default(),
             minders: HashMap::new(),
             fifos: Fifos::default(),
             told: Arc::new(Mutex::new(Fifos::default())),
@@ -123,6 +126,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             this.hooks = Some(tokio::spawn(hooks.keep(heard)));
             this.trackers
                 .follow(&this.plan, Some(&vrrp.remote()), &this.levels.subscribe());
+            this.quorums.follow(&this.plan, Some(&vrrp.remote()));
             this.adopt_routers(vrrp);
         }
         this.synchronise().await;
@@ -306,6 +310,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             planned: planned.clone(),
             fifos: Arc::clone(&self.told),
             mailer: self.mailer.clone(),
+            quorums: self.quorums.clone(),
         });
         let mut minded = planned.minded.clone();
         minded.levels = Some(self.levels.subscribe());

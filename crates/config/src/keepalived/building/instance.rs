@@ -167,6 +167,9 @@ impl Draft {
             ("track_bfd", Value::Block(_, block)) => {
                 tracking::tracks(reader, Tracked::Bfd, block, &mut instance.tracked);
             }
+            ("track_virtual_server", Value::Block(_, block)) => {
+                tracking::tracks(reader, Tracked::Service, block, &mut instance.tracked);
+            }
             _ => {}
         }
     }

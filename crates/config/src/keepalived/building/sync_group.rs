@@ -72,6 +72,7 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
             ("track_file", _) => Tracked::File,
             ("track_process", _) => Tracked::Process,
             ("track_bfd", _) => Tracked::Bfd,
+            ("track_virtual_server", _) => Tracked::Service,
             _ => continue,
         };
         if let Value::Block(_, block) = entry.value {

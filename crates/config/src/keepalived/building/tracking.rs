@@ -237,8 +237,8 @@ pub(super) fn weight(reader: &mut Reader<'_>, place: Place, words: &[Word], most
     weight
 }
 
-/// The lines of `track_interface` and its like: `NAME [weight NUMBER [reverse]]`; what is not there with
-/// `known` is reported and left out.
+/// The lines of `track_interface` and its like: `NAME [weight NUMBER [reverse]]`. A virtual service is named
+/// as in its own line.
 pub(super) fn tracks(
     reader: &mut Reader<'_>,
     kind: Tracked,
@@ -246,16 +246,24 @@ pub(super) fn tracks(
     tracked: &mut Vec<Track>,
 ) {
     let most = match kind {
-        Tracked::Interface | Tracked::Script | Tracked::Bfd => 253,
+        Tracked::Interface | Tracked::Script | Tracked::Bfd | Tracked::Service => 253,
         Tracked::File | Tracked::Process => 254,
     };
     for statement in block {
-        let Some((name, rest)) = statement.words.split_first() else {
+        let words = &statement.words;
+        let Some(name) = words.first() else {
             continue;
         };
+        let length = match kind {
+            // It is known by several words.
+            Tracked::Service => words.iter().position(|word| word.text == "weight"),
+            _ => Some(1),
+        };
+        let (named, rest) = words.split_at(length.unwrap_or(words.len()));
+        let named: Vec<&str> = named.iter().map(|word| word.text.as_str()).collect();
         let mut track = Track {
             kind,
-            name: name.text.clone(),
+            name: named.join(" "),
             weight: Weight::default(),
             places: Places::new(name.place),
         };

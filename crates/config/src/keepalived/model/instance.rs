@@ -224,6 +224,8 @@ pub enum Tracked {
     Process,
     /// A [`BfdInstance`](super::BfdInstance).
     Bfd,
+    /// The quorum of a [`Service`](super::Service), by its key in words.
+    Service,
 }
 
 /// Commands that are run when something happens.
