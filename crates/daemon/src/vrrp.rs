@@ -4,6 +4,7 @@
 //! addresses between it and the kernel, so that no other work of the daemon makes an advertisement
 //! late; [`hooks`] tells scripts and FIFOs, [`track`] watches what moves priorities.
 
+mod elsewhere;
 mod engine;
 mod farewell;
 mod holding;
@@ -74,6 +75,8 @@ pub struct Instance {
     pub track_interface: bool,
     /// Its own link-layer address, if it has one (`use_vmac`).
     pub vmac: Option<Vmac>,
+    /// Time between announcements of addresses that other interfaces have (`garp_extra_if all`); 0 for none.
+    pub elsewhere: Duration,
     /// True when the master accepts nothing at its addresses (`no_accept`).
     pub refuses: bool,
     /// How it finds out whether its addresses are believed (`verify_vip`).

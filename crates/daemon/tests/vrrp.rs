@@ -2,6 +2,8 @@
 
 #[path = "vrrp/frr.rs"]
 mod frr;
+#[path = "vrrp/habits.rs"]
+mod habits;
 #[path = "vrrp/host_items.rs"]
 mod host_items;
 #[path = "vrrp/keepalived.rs"]
@@ -105,6 +107,7 @@ impl Manner {
                 advertise_below: false,
             }),
             refuses: false,
+            elsewhere: Duration::ZERO,
             verification: None,
         };
         VrrpConfig {

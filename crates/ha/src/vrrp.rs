@@ -51,7 +51,7 @@ mod virtual_router;
 mod vrrp_router;
 
 pub use announcer::AnnounceConfig;
-pub use config::{AddressCheck, ConfigError, Peer, Peers, RouterConfig, Version};
+pub use config::{AddressCheck, ConfigError, OldChecksum, Peer, Peers, RouterConfig, Version};
 pub use notice::{Event, Notice, Scope};
 pub use output::{Datagram, Interface, Output};
 pub use reception::Rejection;

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use pointsman_ha::vrrp::{
-    AddressCheck, Datagram, Peer, Peers, Rejection, RouterConfig, State, Version, VirtualRouter,
+    AddressCheck, Datagram, OldChecksum, Peer, Peers, Rejection, RouterConfig, State, Version,
+    VirtualRouter,
 };
 use pointsman_wire::advert::{Advert, Authentication, ChecksumStyle, Form};
 use pointsman_wire::build::Addresses;
@@ -433,4 +434,41 @@ fn read(text: &str) -> Vec<u8> {
     bytes
         .map(|byte| u8::from_str_radix(byte, 16).expect("hexadecimal"))
         .collect()
+}
+
+#[test]
+fn checksums_of_old_keepalived_count_among_peers_and_are_answered_alike() {
+    let peers = Peers::Unicast {
+        peers: vec![Peer::from(IpAddr::from(PEER))],
+        hop_limit: 255,
+        only_peers: false,
+    };
+    let own = [10, 99, 0, 2];
+    let about = |destination: [u8; 4]| Datagram {
+        destination: own.into(),
+        message: v3(100).message(
+            &Addresses::V4(PEER.into(), destination.into()),
+            ChecksumStyle::PseudoHeader,
+        ),
+        ..datagram(&v3(100))
+    };
+    for (mode, old_counts) in [
+        (OldChecksum::Detect, true),
+        (OldChecksum::Always, true),
+        (OldChecksum::Never, false),
+    ] {
+        let mut config = RouterConfig::new("I1", "eth0", 51, &[VIP]);
+        config.version = Version::V3;
+        config.priority = 150;
+        config.peers = peers.clone();
+        config.old_checksum = mode;
+        let mut stage = master_of(config);
+        let now = stage.now;
+        assert_eq!(stage.router.handle_packet(&about(own), now), Ok(()));
+        let old = stage.router.handle_packet(&about(vrrp::GROUP_V4), now);
+        assert_eq!(old.is_ok(), old_counts, "{mode:?}: {old:?}");
+        // Neither one nor the other.
+        let wrong = stage.router.handle_packet(&about([10, 99, 0, 77]), now);
+        assert_eq!(wrong, Err(Rejection::Checksum), "{mode:?}");
+    }
 }

@@ -138,29 +138,38 @@ impl RawIp {
 
     /// Joins a multicast group on the interface.
     pub fn join(&self, group: IpAddr) -> Result<(), Error> {
-        let joined = match group {
-            IpAddr::V4(group) => self.set(
-                libc::IPPROTO_IP,
-                libc::IP_ADD_MEMBERSHIP,
-                &libc::ip_mreqn {
-                    imr_multiaddr: in_addr(group),
-                    ..self.request(Ipv4Addr::UNSPECIFIED)
-                },
-                "IP_ADD_MEMBERSHIP",
-            ),
-            IpAddr::V6(group) => self.set(
-                libc::IPPROTO_IPV6,
-                libc::IPV6_ADD_MEMBERSHIP,
-                &libc::ipv6_mreq {
-                    ipv6mr_multiaddr: in6_addr(group),
-                    ipv6mr_interface: self.index,
-                },
-                "IPV6_ADD_MEMBERSHIP",
-            ),
-        };
-        match joined {
+        let (v4, v6) = (libc::IP_ADD_MEMBERSHIP, libc::IPV6_ADD_MEMBERSHIP);
+        match self.member(group, v4, v6, "joining a group") {
             Err(error) if error.source.raw_os_error() == Some(libc::EADDRINUSE) => Ok(()),
             joined => joined,
+        }
+    }
+
+    /// Leaves a multicast group, if it was joined.
+    pub fn leave(&self, group: IpAddr) -> Result<(), Error> {
+        let (v4, v6) = (libc::IP_DROP_MEMBERSHIP, libc::IPV6_DROP_MEMBERSHIP);
+        match self.member(group, v4, v6, "leaving a group") {
+            Err(error) if error.source.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+            left => left,
+        }
+    }
+
+    fn member(&self, group: IpAddr, v4: i32, v6: i32, call: &'static str) -> Result<(), Error> {
+        match group {
+            IpAddr::V4(group) => {
+                let request = libc::ip_mreqn {
+                    imr_multiaddr: in_addr(group),
+                    ..self.request(Ipv4Addr::UNSPECIFIED)
+                };
+                self.set(libc::IPPROTO_IP, v4, &request, call)
+            }
+            IpAddr::V6(group) => {
+                let request = libc::ipv6_mreq {
+                    ipv6mr_multiaddr: in6_addr(group),
+                    ipv6mr_interface: self.index,
+                };
+                self.set(libc::IPPROTO_IPV6, v6, &request, call)
+            }
         }
     }
 

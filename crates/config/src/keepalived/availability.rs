@@ -27,7 +27,7 @@ impl Configuration {
     fn router(&self, instance: &Instance) -> RouterConfig {
         let is_ipv6 = instance.is_ipv6();
         let global = &self.global;
-        let peers = if instance.peers.is_empty() {
+        let peers = if instance.peers.is_empty() && !instance.fault_without_peer {
             let group = if is_ipv6 {
                 global.group_v6
             } else {
@@ -72,6 +72,7 @@ impl Configuration {
                 Some(Authentication::Password(password)) => Some(password),
                 _ => None,
             },
+            old_checksum: instance.old_checksum,
             preempt: instance.preempt,
             preempt_delay: instance.preempt_delay,
             down_adverts: instance.down_adverts,

@@ -3,6 +3,7 @@
 mod address_line;
 mod bfd;
 mod checker;
+mod elsewhere;
 mod files;
 mod global;
 mod host;

@@ -44,6 +44,7 @@ pub(super) fn vrrp(configuration: &Configuration, faults: &mut Vec<String>) -> V
                     advertise_below: vmac.advertise_below,
                 }),
                 // Who owns the addresses accepts in any case.
+                elsewhere: instance.announce.elsewhere,
                 refuses: !instance.accept && instance.priority < 255,
                 verification: instance.verification.as_ref().map(|wish| Verification {
                     config: VerifyConfig {
@@ -85,9 +86,6 @@ fn unsupported(configuration: &Configuration, instance: &Instance) -> Option<Str
     }
     if matches!(instance.authentication, Some(Authentication::Header(_))) {
         return Some("auth_type AH is not done".into());
-    }
-    if instance.peers.is_empty() && instance.fault_without_peer {
-        return Some("unicast_fault_no_peer without a peer: it could only be in fault".into());
     }
     let groups = configuration.sync_groups.iter();
     let groups = groups.filter(|group| group.members.contains(&instance.name));

@@ -19,12 +19,13 @@ use pointsman_linux::raw_ip::{self, Family, RawIp};
 use pointsman_wire::Mac;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::elsewhere::{Rounds, announced, announcement};
 use super::farewell::Farewell;
 use super::holding::Holding;
 use super::host::{Gone, Host};
 use super::parameters::Parameters;
 use super::refusal::Refusals;
-use super::surroundings::Surroundings;
+use super::surroundings::{Surroundings, forwards};
 use super::vmac::Vmacs;
 use super::watch::{VERIFY_TRACKER, Watch};
 use super::will::Will;
@@ -77,6 +78,7 @@ pub(super) struct Engine {
     /// What is remembered in case that the daemon dies.
     will: Will,
     refusals: Refusals,
+    elsewhere: Rounds,
     /// What is held, or who refuses, has changed since refusals were settled.
     unsettled: bool,
     complaints: BTreeMap<(usize, &'static str), Instant>,
@@ -125,6 +127,7 @@ impl Engine {
             senders: BTreeMap::new(),
             held: BTreeMap::new(),
             will: Will::default(),
+            elsewhere: Rounds::default(),
             refusals: Refusals::new(config.refusal.clone(), !resume.is_empty()),
             unsettled: !resume.is_empty(),
             host: Host::default(),
@@ -160,6 +163,7 @@ impl Engine {
                 self.router.poll_timeout(),
                 (self.begins > now).then_some(self.begins),
                 self.watches.iter().filter_map(Watch::poll_timeout).min(),
+                self.elsewhere.poll_timeout(),
             ];
             let deadline = deadlines.into_iter().flatten().min();
             self.wait(deadline.map_or(IDLE, |at| at.saturating_sub(now)));
@@ -192,6 +196,7 @@ impl Engine {
                 happened = true;
             }
             happened |= self.watch();
+            self.announce_elsewhere();
             if happened {
                 self.carry();
                 self.publish();
@@ -460,6 +465,10 @@ impl Engine {
         self.complaints.clear();
         self.will.forget();
         self.make_vmacs(&BTreeSet::new());
+        self.leave_groups(&before);
+        let instances = &self.instances;
+        self.elsewhere
+            .retain(|name| instances.iter().any(|one| one.router.name == name));
         self.router.set_config(routers, groups, now);
         self.set_watches();
         self.carry();
@@ -532,6 +541,27 @@ impl Engine {
         self.retain_vmacs();
     }
 
+    /// Leaves the groups that nobody listens to any more.
+    fn leave_groups(&self, before: &[Instance]) {
+        let group = |instance: &Instance| match instance.router.peers {
+            Peers::Multicast(group) => {
+                let (name, family) = key(instance);
+                Some(((name.to_owned(), family), group))
+            }
+            Peers::Unicast { .. } => None,
+        };
+        let now: BTreeSet<_> = self.instances.iter().filter_map(group).collect();
+        let before: BTreeSet<_> = before.iter().filter_map(group).collect();
+        for (key, group) in before.difference(&now) {
+            let Some(socket) = self.sockets.get(key) else {
+                continue;
+            };
+            if let Err(error) = socket.leave(*group) {
+                tracing::warn!(%error, %group, "can't leave a group");
+            }
+        }
+    }
+
     /// Does what the virtual routers want.
     fn carry(&mut self) {
         // Whose addresses have come; routes and rules follow them.
@@ -544,7 +574,7 @@ impl Engine {
             }
             match output {
                 Output::Send(datagram) => self.send(at, datagram),
-                Output::Frame(frame) => self.announce(at, &frame),
+                Output::Frame(frame) => self.announce_address(at, &frame),
                 Output::AddAddress(address) => {
                     self.hold(at, address);
                     come = Some(at);
@@ -603,6 +633,61 @@ impl Engine {
         });
         if let Err(error) = sent {
             self.complain_of(at, "advertise", &error);
+        }
+    }
+
+    /// Announces an address at the interface that has it.
+    fn announce_address(&mut self, at: usize, frame: &[u8]) {
+        let holdings = &self.instances[at].holdings;
+        let is_it = |address| holdings.iter().find(|one| one.address == address);
+        let held = announced(frame).and_then(is_it);
+        let other = held.and_then(|holding| Some((holding.address, holding.device.as_ref()?)));
+        let Some((address, device)) = other else {
+            return self.announce(at, frame);
+        };
+        let Some(link) = self.surroundings.link(device) else {
+            return;
+        };
+        let index = link.index;
+        if let Some(frame) = announcement(address, link, forwards(device)) {
+            self.emit(at, Some(index), &frame);
+        }
+    }
+
+    /// Has switches behind other interfaces than virtual routers' remember masters: one address each.
+    fn announce_elsewhere(&mut self) {
+        let now = self.now();
+        for at in 0..self.instances.len() {
+            let Instance {
+                router,
+                holdings,
+                elsewhere,
+                ..
+            } = &self.instances[at];
+            let is_master = self.is_master(at);
+            let every = Some(*elsewhere).filter(|every| is_master && !every.is_zero());
+            if !self.elsewhere.is_due(&router.name, every, now) {
+                continue;
+            }
+            let mut frames = BTreeMap::new();
+            for holding in holdings {
+                let Some(device) = holding
+                    .device
+                    .as_ref()
+                    .filter(|one| **one != router.interface)
+                else {
+                    continue;
+                };
+                let link = self.surroundings.link(device);
+                let frame =
+                    link.and_then(|link| announcement(holding.address, link, forwards(device)));
+                if let (Some(link), Some(frame)) = (link, frame) {
+                    frames.entry(link.index).or_insert(frame);
+                }
+            }
+            for (index, frame) in frames {
+                self.emit(at, Some(index), &frame);
+            }
         }
     }
 

@@ -62,6 +62,10 @@ impl Surroundings {
     pub(super) fn interface(&self, instance: &Instance, virtual_: &[IpAddr]) -> Option<Interface> {
         let config = &instance.router;
         let link = self.links.get(&config.interface)?;
+        // It was told to speak to peers, and has none (`unicast_fault_no_peer`).
+        if matches!(&config.peers, Peers::Unicast { peers, .. } if peers.is_empty()) {
+            return None;
+        }
         if instance.track_interface && !self.is_up(&config.interface) {
             return None;
         }
@@ -106,7 +110,8 @@ fn fits(config: &RouterConfig, address: IpAddr) -> bool {
     }
 }
 
-fn forwards(interface: &str) -> bool {
+/// Whether an interface forwards IPv6.
+pub(super) fn forwards(interface: &str) -> bool {
     let key = format!("net/ipv6/conf/{interface}/forwarding");
     sysctl::read(&key).is_ok_and(|value| value != "0")
 }

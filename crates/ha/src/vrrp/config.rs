@@ -64,6 +64,18 @@ impl From<IpAddr> for Peer {
     }
 }
 
+/// Checksums of keepalived up to 1.3.6, where version 3 speaks to IPv4 peers: as if it spoke to the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OldChecksum {
+    /// They are accepted, and sent once a peer sends them.
+    #[default]
+    Detect,
+    /// They are sent.
+    Always,
+    /// They are neither sent nor accepted.
+    Never,
+}
+
 /// What happens to an advertisement with other addresses than our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum AddressCheck {
@@ -102,6 +114,8 @@ pub struct RouterConfig {
     pub password: Option<[u8; vrrp::AUTH_DATA]>,
     /// Checksums of what version 3 sends over IPv4; what it receives may have either.
     pub checksum: ChecksumStyle,
+    /// Whether checksums are about the group where it talks to peers.
+    pub old_checksum: OldChecksum,
     /// True when it takes over from a master with lower priority.
     pub preempt: bool,
     /// For how long it lets a master with lower priority be before it takes over.
@@ -143,6 +157,7 @@ impl RouterConfig {
             peers: Peers::Multicast(group),
             password: None,
             checksum: ChecksumStyle::PseudoHeader,
+            old_checksum: OldChecksum::Detect,
             preempt: true,
             preempt_delay: Duration::ZERO,
             down_adverts: 3,

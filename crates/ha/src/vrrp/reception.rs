@@ -1,6 +1,6 @@
 //! What a received advertisement has to be before it counts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use pointsman_wire::advert::{
     Advert, AdvertError, Authentication, ChecksumStyle, Form, checksum_style,
@@ -9,7 +9,7 @@ use pointsman_wire::build::Addresses;
 use pointsman_wire::vrrp;
 use thiserror::Error;
 
-use super::config::{AddressCheck, Peers, RouterConfig, Version};
+use super::config::{AddressCheck, OldChecksum, Peers, RouterConfig, Version};
 use super::output::Datagram;
 
 /// Why an advertisement does not count.
@@ -122,6 +122,8 @@ pub(super) struct Received {
     pub(super) advert: Advert,
     /// Which checksum style the sender uses.
     pub(super) style: ChecksumStyle,
+    /// True when its checksum is about the group, though it came to us alone.
+    pub(super) old: bool,
     /// Why its addresses would not do, where that is only counted.
     pub(super) other_addresses: Option<Rejection>,
 }
@@ -171,7 +173,11 @@ pub(super) fn check(
         }
         _ => None,
     };
-    let style = style.ok_or(Rejection::Checksum)?;
+    let old = style.is_none() && has_old_checksum(config, datagram);
+    let style = match style {
+        None if old => ChecksumStyle::PseudoHeader,
+        style => style.ok_or(Rejection::Checksum)?,
+    };
     let trusted =
         config.address_check == AddressCheck::TrustMaster && master == Some(source_address);
     let mut other_addresses = None;
@@ -184,8 +190,21 @@ pub(super) fn check(
     Ok(Received {
         advert,
         style,
+        old,
         other_addresses,
     })
+}
+
+/// Whether the checksum is what keepalived up to 1.3.6 would have sent to a peer.
+fn has_old_checksum(config: &RouterConfig, datagram: &Datagram) -> bool {
+    let (IpAddr::V4(source), Peers::Unicast { .. }, Version::V3) =
+        (datagram.source, &config.peers, config.version)
+    else {
+        return false;
+    };
+    let between = Addresses::V4(source, Ipv4Addr::from(vrrp::GROUP_V4));
+    config.old_checksum != OldChecksum::Never
+        && checksum_style(&datagram.message, &between) == Some(ChecksumStyle::PseudoHeader)
 }
 
 fn hop_limit_and_peer(config: &RouterConfig, datagram: &Datagram) -> Result<(), Rejection> {

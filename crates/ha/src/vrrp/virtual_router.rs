@@ -78,6 +78,8 @@ pub struct VirtualRouter {
     interval: Duration,
     /// The other routers' checksums, as last seen.
     peer_style: Option<ChecksumStyle>,
+    /// A peer sends checksums of keepalived up to 1.3.6.
+    peer_is_old: bool,
     /// When an advertisement is due, or the master is taken for down.
     deadline: Option<Duration>,
     /// The host was paused; it is heard first who is there.
@@ -117,6 +119,7 @@ impl VirtualRouter {
             master: None,
             interval: config.interval,
             peer_style: None,
+            peer_is_old: false,
             deadline: None,
             listening: false,
             preempt_at: None,
@@ -231,6 +234,7 @@ impl VirtualRouter {
         let Received {
             advert,
             style,
+            old,
             other_addresses,
         } = checked?;
         if let Some(rejection) = other_addresses {
@@ -238,6 +242,7 @@ impl VirtualRouter {
         }
         self.stats.received += 1;
         self.peer_style = Some(style);
+        self.peer_is_old |= old;
         let outranked = advert.priority > self.priority
             || advert.priority == self.priority && datagram.source > interface.source;
         match (self.state, advert.priority) {

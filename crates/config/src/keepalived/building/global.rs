@@ -8,7 +8,7 @@ use super::super::keywords::Block;
 use super::super::model::{Fifo, Global};
 use super::super::reader::{Entry, Reader};
 use super::super::values::{self, Value};
-use super::{files, mail, small, synchronisation};
+use super::{elsewhere, files, mail, small, synchronisation};
 
 /// The longest timeout of connections, seconds: 31 days.
 const LONGEST: i64 = 31 * 24 * 60 * 60;
@@ -112,6 +112,11 @@ fn protocol(reader: &mut Reader<'_>, global: &mut Global, entry: &Entry<'_>) {
             announce.lower_delay = whole_seconds(s);
         }
         ("vrrp_garp_lower_prio_repeat", Value::Whole(n)) => announce.lower_repeat = small(n),
+        ("vrrp_garp_extra_if", Value::Words(words)) => {
+            if let Some(time) = elsewhere::read(reader, entry.place, words) {
+                announce.elsewhere = time;
+            }
+        }
         ("vrrp_garp_interval", Value::Time(time)) => global.garp_interval = time,
         ("vrrp_gna_interval", Value::Time(time)) => global.gna_interval = time,
         ("vrrp_min_garp", Value::Switch(true)) => {

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use pointsman_ha::vrrp::OldChecksum;
+
 use super::super::document::Statement;
 use super::super::keywords::Block;
 use super::super::model::{
@@ -13,8 +15,8 @@ use super::super::values::{self, Value};
 use super::rule_line::Preferences;
 use super::sync_group::notify;
 use super::{
-    Opened, address_line, bfd, is_new, mail, route_line, rule_line, small, strictness, tracking,
-    verification, virtual_mac,
+    Opened, address_line, bfd, elsewhere, is_new, mail, route_line, rule_line, small, strictness,
+    tracking, verification, virtual_mac,
 };
 
 /// `vrrp_instance`.
@@ -101,6 +103,7 @@ impl Draft {
             peers: Vec::new(),
             unicast_ttl: None,
             only_peers: global.only_peers,
+            old_checksum: OldChecksum::default(),
             fault_without_peer: false,
             track_primary: true,
             sync_interface: None,
@@ -134,6 +137,17 @@ impl Draft {
         match entry.keyword.name {
             "accept" => self.accept = Some(true),
             "no_accept" => self.accept = Some(false),
+            "garp_extra_if" => {
+                if let Some(time) = elsewhere::read(reader, entry.place, words) {
+                    self.instance.announce.elsewhere = time;
+                }
+            }
+            "old_unicast_checksum" => {
+                self.instance.old_checksum = match entry.value {
+                    Value::Word(_) => OldChecksum::Never,
+                    _ => OldChecksum::Always,
+                };
+            }
             "use_vmac" => self.vmac = Some(virtual_mac::read(reader, words)),
             "verify_vip" => {
                 self.instance.verification = Some(verification::read(reader, words));
@@ -486,8 +500,8 @@ fn unicast(reader: &mut Reader<'_>, instance: &mut Instance) {
         .iter()
         .find_map(|keyword| instance.places.of(keyword));
     if let Some(place) = instance.places.of("unicast_fault_no_peer") {
-        let text = "`unicast_fault_no_peer` without peers: keepalived would be in fault, here nothing runs";
-        reader.unsupported(place, text.to_owned());
+        let text = "`unicast_fault_no_peer` without peers: the virtual router is in fault";
+        reader.warning(place, text.to_owned());
     }
     if let (Some(place), false) = (said, instance.fault_without_peer) {
         let text =

@@ -121,12 +121,7 @@ pub(super) const GLOBAL: &[Keyword] = &[
     yes(Global, "vrrp_garp_interval", Seconds(1, FOREVER), "0"),
     yes(Global, "vrrp_gna_interval", Seconds(1, FOREVER), "0"),
     yes(Global, "vrrp_min_garp", Switch, "off"),
-    no(
-        Global,
-        "vrrp_garp_extra_if",
-        Several,
-        "addresses on other interfaces are not announced again and again",
-    ),
+    yes(Global, "vrrp_garp_extra_if", Several, "0: never"),
     yes(Global, "vrrp_down_timer_adverts", Whole(1, 100), "3"),
     yes(Global, "vrrp_lower_prio_no_advert", Switch, "off"),
     yes(Global, "vrrp_higher_prio_send_advert", Switch, "off"),

@@ -83,12 +83,7 @@ pub(super) const INSTANCE: &[Keyword] = &[
         Whole(0, INT),
         "vrrp_garp_lower_prio_repeat",
     ),
-    no(
-        Instance,
-        "garp_extra_if",
-        Several,
-        "addresses on other interfaces are not announced again and again",
-    ),
+    yes(Instance, "garp_extra_if", Several, "vrrp_garp_extra_if"),
     yes(
         Instance,
         "down_timer_adverts",
@@ -142,11 +137,11 @@ pub(super) const INSTANCE: &[Keyword] = &[
         Nothing,
         "vrrp_check_unicast_src",
     ),
-    no(
+    yes(
         Instance,
         "old_unicast_checksum",
         OneOf(&["", "never"]),
-        "checksums are those of keepalived 1.3.7 and later; older peers reject them",
+        "as the peer has it",
     ),
     yes(Instance, "use_vmac", Words, "off"),
     no(

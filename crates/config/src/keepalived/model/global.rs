@@ -131,6 +131,8 @@ pub struct Announce {
     pub refresh: Duration,
     /// `garp_master_refresh_repeat`.
     pub refresh_repeat: u32,
+    /// `garp_extra_if all`: time between announcements at other interfaces than the instance's; 0 for none.
+    pub elsewhere: Duration,
     /// `garp_lower_prio_delay`; without it, and without the global one, the global master's.
     pub lower_delay: Duration,
     /// `garp_lower_prio_repeat`; without it, and without the global one, the global master's.
@@ -144,6 +146,7 @@ impl Default for Announce {
             repeat: 5,
             refresh: Duration::ZERO,
             refresh_repeat: 1,
+            elsewhere: Duration::ZERO,
             lower_delay: Duration::from_secs(5),
             lower_repeat: 5,
         }

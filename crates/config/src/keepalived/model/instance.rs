@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use pointsman_ha::vrrp::OldChecksum;
 use pointsman_wire::Mac;
 
 use super::{Announce, Command, Places, Route, Rule, Tracking, Weight};
@@ -69,6 +70,8 @@ pub struct Instance {
     pub unicast_ttl: Option<u8>,
     /// True when only peers are believed.
     pub only_peers: bool,
+    /// `old_unicast_checksum`.
+    pub old_checksum: OldChecksum,
     /// True when it is in fault, not multicast, without peers.
     pub fault_without_peer: bool,
     /// False when its interface may be down.

@@ -1,13 +1,13 @@
 //! What a virtual router says: advertisements, announcements, notices.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use pointsman_wire::advert::{Advert, Form};
 use pointsman_wire::build::{Addresses, arp_announcement, neighbor_announcement};
 use pointsman_wire::vrrp;
 
-use super::super::config::{Peers, RouterConfig, Version};
+use super::super::config::{OldChecksum, Peers, RouterConfig, Version};
 use super::super::notice::{Event, Notice, Scope};
 use super::super::output::{Datagram, Output};
 use super::super::reception;
@@ -46,9 +46,19 @@ impl VirtualRouter {
                 peers, hop_limit, ..
             } => (peers.iter().map(|peer| peer.address).collect(), *hop_limit),
         };
+        let is_old = match self.config.old_checksum {
+            OldChecksum::Detect => self.peer_is_old,
+            OldChecksum::Always => true,
+            OldChecksum::Never => false,
+        };
         let mut sent = 0;
         for destination in destinations {
             let between = match (interface.source, destination) {
+                (IpAddr::V4(source), IpAddr::V4(_))
+                    if is_old && self.config.version == Version::V3 =>
+                {
+                    Addresses::V4(source, Ipv4Addr::from(vrrp::GROUP_V4))
+                }
                 (IpAddr::V4(source), IpAddr::V4(destination)) => Addresses::V4(source, destination),
                 (IpAddr::V6(source), IpAddr::V6(destination)) => Addresses::V6(source, destination),
                 _ => continue,
