@@ -1,4 +1,4 @@
-//! Debian's FRR, unpacked beside the build: another implementation of VRRP for tests.
+//! Debian's FRR, unpacked beside the build: another implementation of VRRP and BFD for tests.
 
 use std::path::PathBuf;
 
@@ -12,14 +12,14 @@ pub(crate) fn is_there() -> bool {
     unpacked().join("usr/lib/frr/vrrpd").is_file()
 }
 
-/// Where it is unpacked; `crates/daemon/tests/vrrp/frr.rs` looks there too.
+/// Where it is unpacked; `frr.rs` below `crates/daemon/tests` looks there too.
 fn unpacked() -> PathBuf {
     workspace::root().join("target/frr")
 }
 
 /// Downloads the package and unpacks it. Installed, its service would begin.
 pub(crate) fn fetch() -> Result<()> {
-    say("downloading FRR: its VRRP daemon shares segments with our virtual routers in tests");
+    say("downloading FRR: its VRRP and BFD daemons meet ours in tests");
     unpack::fetch(&["frr"], &unpacked())?;
     if !is_there() {
         bail!("the package has no VRRP daemon");
