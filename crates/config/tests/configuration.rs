@@ -293,6 +293,10 @@ fn every_line_that_counts_otherwise_is_named_with_its_place() {
             "3:10: error: `idle_tx 200`",
         ),
         (
+            "bfd_instance B {\n neighbor_ip 10.0.0.1\n min_tx 50\n}\n".to_owned(),
+            "3:2: warning: after 250ms of silence the session is down",
+        ),
+        (
             "bfd_instance B {\n neighbor_ip fd00::1\n}\n".to_owned(),
             "1:1: warning: without `hoplimit 255` packets leave with 64, as keepalived's",
         ),

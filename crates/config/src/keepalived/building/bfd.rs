@@ -20,6 +20,9 @@ const SENSIBLE: [(&str, Duration); 3] = [
     ("idle_tx", Duration::from_secs(10)),
 ];
 
+/// A busy virtual machine is slow for longer than this now and then.
+const HASTY: Duration = Duration::from_millis(300);
+
 /// `bfd_instance`.
 pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, at: Opened<'_>) {
     let mut instance = BfdInstance {
@@ -105,6 +108,14 @@ pub(super) fn read(reader: &mut Reader<'_>, configuration: &mut Configuration, a
             let text = format!("more than {} ms is hardly meant", most.as_millis());
             reader.warning(instance.places.near(keyword), text);
         }
+    }
+    let patience = instance.min_tx * u32::from(instance.multiplier);
+    if patience < HASTY {
+        let text = format!(
+            "after {patience:?} of silence the session is down: a host that is slow for a moment loses it; min_rx and \
+             min_tx of 100 hold"
+        );
+        reader.warning(instance.places.near("min_tx"), text);
     }
     configuration.bfd_instances.push(instance);
 }
