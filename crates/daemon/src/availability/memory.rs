@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use pointsman_linux::netlink::{Netlink, RefusalTable};
@@ -66,21 +67,46 @@ impl Memory {
         (memory.at <= uptime()).then_some(memory)
     }
 
-    /// Takes away static things, routes and rules that a configuration does not have any more.
+    /// Takes away addresses, routes and rules that a configuration does not have any more.
     pub(super) fn forget(&self, config: &VrrpConfig) {
+        let routers = config.instances.iter().map(|instance| &instance.router);
+        let addresses = routers.flat_map(|router| router.addresses.iter().chain(&router.excluded));
+        let addresses: Vec<&IpAddr> = addresses.collect();
+        let held = self.left.held.iter();
+        let held: Vec<_> = held
+            .filter(|(_, address, _)| !addresses.contains(&address))
+            .collect();
         let instances = config.instances.iter();
-        let wanted: Vec<&Item> = instances
+        let items: Vec<&Item> = instances
             .flat_map(|instance| &instance.items)
             .chain(&config.statics)
             .collect();
         let gone = self.left.items.iter().rev();
-        let mut gone = gone.filter(|item| !wanted.contains(item)).peekable();
-        if gone.peek().is_none() {
+        let gone: Vec<&Item> = gone.filter(|item| !items.contains(item)).collect();
+        if held.is_empty() && gone.is_empty() {
             return;
         }
-        match Netlink::new() {
-            Ok(mut netlink) => gone.for_each(|item| take_away(item, &mut netlink)),
-            Err(error) => tracing::warn!(%error, "what was left behind stays"),
+        let mut netlink = match Netlink::new() {
+            Ok(netlink) => netlink,
+            Err(error) => return tracing::warn!(%error, "what was left behind stays"),
+        };
+        for item in gone {
+            take_away(item, &mut netlink);
+        }
+        for (index, address, prefix) in held {
+            self.let_go(*index, *address, *prefix, &mut netlink);
+        }
+    }
+
+    /// Takes a virtual address away; true if it was there.
+    fn let_go(&self, index: u32, address: IpAddr, prefix: u8, netlink: &mut Netlink) -> bool {
+        let peer = self.left.peers.get(&address).copied();
+        match netlink.address_delete_to(index, address, peer, prefix) {
+            Ok(was_there) => was_there,
+            Err(error) => {
+                tracing::warn!(%error, %address, "can't take an address away");
+                false
+            }
         }
     }
 
@@ -109,17 +135,9 @@ pub fn release(left: &Path) -> usize {
         take_away(item, &mut netlink);
     }
     let held = memory.left.held.iter();
-    let released = held.filter(|(index, address, prefix)| {
-        let peer = memory.left.peers.get(address).copied();
-        match netlink.address_delete_to(*index, *address, peer, *prefix) {
-            Ok(was_there) => was_there,
-            Err(error) => {
-                tracing::warn!(%error, %address, "can't take an address away");
-                false
-            }
-        }
-    });
-    let released = released.count();
+    let released = held
+        .filter(|(index, address, prefix)| memory.let_go(*index, *address, *prefix, &mut netlink))
+        .count();
     if memory.left.refuses
         && let Err(error) = RefusalTable::sweep(None)
     {

@@ -397,3 +397,91 @@ fn what_a_daemon_left_is_taken_away() {
     }
     assert_eq!(more(host, &before), Vec::<String>::new());
 }
+
+/// Two virtual routers that want the same route, the second perhaps not there.
+fn two(second: bool) -> String {
+    let instance = |number: u8, more: &str| {
+        format!(
+            "vrrp_instance VI_{number} {{
+ interface eth0
+ virtual_router_id {number}
+ priority 200
+ version 3
+ advert_int 0.1
+ virtual_ipaddress {{
+  10.77.0.10{number}
+ }}
+ virtual_routes {{
+  10.73.0.0/24 via 10.88.0.9 dev eth1
+{more}
+ }}
+}}
+"
+        )
+    };
+    let ways = "  10.73.1.0/24 nexthop via 10.88.0.8 dev eth1 weight 2 nexthop via 10.88.0.9 dev eth1 weight 256
+  10.73.2.0/24 via 10.88.0.8 or 10.88.0.9
+  fd73::/64 nexthop via fd88::8 dev eth1 weight 3 nexthop via fd88::9 dev eth1
+  10.73.3.0/24 via 10.88.0.8 dev eth1
+  10.73.3.0/24 via 10.88.0.9 dev eth1 append
+  default inet6 via fd88::8 dev eth1 table 79";
+    instance(1, ways)
+        + &if second {
+            instance(2, "")
+        } else {
+            String::new()
+        }
+}
+
+#[test]
+fn several_ways_and_several_owners_are_kept_apart() {
+    let Some(segment) = prepared() else {
+        return;
+    };
+    let host = &segment.hosts[0];
+    let before = listed(host);
+    // keepalived dies of the kernel's news about routes with several ways, so that `ip` says what is meant.
+    let routes = [
+        "route add 10.73.0.0/24 via 10.88.0.9 dev eth1",
+        "route add 10.73.1.0/24 nexthop via 10.88.0.8 dev eth1 weight 2 nexthop via 10.88.0.9 dev eth1 weight 256",
+        "route add 10.73.2.0/24 nexthop via 10.88.0.8 nexthop via 10.88.0.9",
+        "-6 route add fd73::/64 nexthop via fd88::8 dev eth1 weight 3 nexthop via fd88::9 dev eth1",
+        "route add 10.73.3.0/24 via 10.88.0.8 dev eth1",
+        "route append 10.73.3.0/24 via 10.88.0.9 dev eth1",
+        "-6 route add default via fd88::8 dev eth1 table 79",
+    ];
+    let by_us = |words: &str| words.replacen("24 ", "24 proto keepalived ", 1);
+    let by_us = |words: &str| by_us(words).replacen("64 ", "64 proto keepalived ", 1);
+    let by_us = |words: &str| by_us(words).replacen("default ", "default proto keepalived ", 1);
+    for words in routes {
+        ip(host, &by_us(words));
+    }
+    ip(host, "address add 10.77.0.101/32 dev eth0");
+    ip(host, "address add 10.77.0.102/32 dev eth0");
+    let meant = more(host, &before);
+    assert_eq!(meant.len(), 9, "{meant:#?}");
+    for words in routes {
+        ip(
+            host,
+            &words
+                .replace(" add ", " delete ")
+                .replace(" append ", " delete "),
+        );
+    }
+    ip(host, "address delete 10.77.0.101/32 dev eth0");
+    ip(host, "address delete 10.77.0.102/32 dev eth0");
+    let (ours, _heard) = start(host, &plan(&two(true)), &BTreeSet::new());
+    same("both masters", host, &before, &meant);
+    // What the other wants too stays when one goes.
+    let (tell, _told) = unbounded_channel();
+    ours.set_config(&plan(&two(false)), tell)
+        .expect("it can be");
+    wait("the second to be gone", || !segment.has(0, "10.77.0.102"));
+    let rest: Vec<String> = meant
+        .into_iter()
+        .filter(|line| !line.contains("10.77.0.102"))
+        .collect();
+    same("the first alone", host, &before, &rest);
+    ours.stop();
+    same("after their end", host, &before, &[]);
+}
