@@ -3,6 +3,8 @@
 #[path = "support/host.rs"]
 #[allow(dead_code)]
 mod host;
+#[path = "availability/host_items.rs"]
+mod host_items;
 #[path = "../../daemon/tests/vrrp/keepalived.rs"]
 #[allow(dead_code)]
 mod keepalived;

@@ -69,6 +69,10 @@ impl Memory {
 
     /// Takes away addresses, routes and rules that a configuration does not have any more.
     pub(super) fn forget(&self, config: &VrrpConfig) {
+        if config.is_empty() {
+            // Nobody is there who puts them back at the end.
+            self.put_back();
+        }
         let routers = config.instances.iter().map(|instance| &instance.router);
         let addresses = routers.flat_map(|router| router.addresses.iter().chain(&router.excluded));
         let addresses: Vec<&IpAddr> = addresses.collect();
@@ -107,6 +111,14 @@ impl Memory {
                 tracing::warn!(%error, %address, "can't take an address away");
                 false
             }
+        }
+    }
+
+    /// Puts kernel parameters back as they were.
+    fn put_back(&self) {
+        for (key, value) in &self.left.changed {
+            // The interface may be gone.
+            let _ = sysctl::write(key, value);
         }
     }
 
@@ -156,10 +168,7 @@ pub fn release(left: &Path) -> usize {
             tracing::warn!(%error, interface = %name, "can't remove it");
         }
     }
-    for (key, value) in &memory.left.changed {
-        // The interface may be gone.
-        let _ = sysctl::write(key, value);
-    }
+    memory.put_back();
     released
 }
 
