@@ -61,3 +61,16 @@ fn json_says_the_same_and_wrong_usage_is_told_apart() {
     let (_, code) = check(SERVICE, &["--yaml"]);
     assert_eq!(code, Some(2));
 }
+
+#[test]
+fn the_configuration_in_the_readme_is_fine() {
+    let readme = include_str!("../../../README.md");
+    let mut blocks = readme.split("```");
+    let text = blocks
+        .find(|block| block.contains("vrrp_instance"))
+        .expect("a configuration");
+    let (said, code) = check(text, &[]);
+    assert!(said.contains("virtual router WEB: id 51"), "{said}");
+    assert!(said.contains("0 errors, 0 unsupported, 0 warnings"), "{said}");
+    assert_eq!(code, Some(0), "{said}");
+}
