@@ -57,6 +57,7 @@ use crate::{
     answers::AnswerCounts,
     balancer::{Balancer, OnRefusal, Refusal},
     bfd::BfdBoard,
+    health::Wards,
     plane::Plane,
     rounds::Rounds,
     settings::{Given, SettingView},
@@ -98,6 +99,8 @@ pub struct Shell<P> {
     pub state: Mutex<StateReport>,
     /// How virtual routers are.
     pub routers: Board,
+    /// How services are that are minded.
+    pub wards: Wards,
     /// Sync daemons.
     pub sync: Synchronisation,
     /// How BFD sessions are.
@@ -322,6 +325,7 @@ async fn status<P: Plane>(State(shell): Shared<P>) -> Result<Json<Status>, ApiEr
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
+            health: shell.wards.status(),
         }))
     })
     .await

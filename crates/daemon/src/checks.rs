@@ -106,6 +106,22 @@ impl Failure {
 }
 
 impl Check {
+    /// What keepalived.conf calls it.
+    pub fn keyword(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) => "TCP_CHECK",
+            Self::Http(check) if check.tls.is_some() => "SSL_GET",
+            Self::Http(_) => "HTTP_GET",
+            Self::Smtp(_) => "SMTP_CHECK",
+            Self::Dns(_) => "DNS_CHECK",
+            Self::Udp(_) => "UDP_CHECK",
+            Self::Ping(_) => "PING_CHECK",
+            Self::File(_) => "FILE_CHECK",
+            Self::Bfd(_) => "BFD_CHECK",
+            Self::Script { .. } => "MISC_CHECK",
+        }
+    }
+
     /// Prepares what is to be checked, once.
     pub async fn prepare(&self) {
         if let Self::File(check) = self {

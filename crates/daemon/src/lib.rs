@@ -16,6 +16,7 @@ pub mod config;
 pub mod connections;
 pub mod defence;
 pub mod fifo;
+pub mod health;
 pub mod hops;
 pub mod mail;
 pub mod metrics;

@@ -5,6 +5,7 @@
 //! times and are better made once. `METRICS.md` says what each metric means.
 
 mod family;
+mod health;
 mod routers;
 mod sessions;
 mod sync;
@@ -23,6 +24,7 @@ use crate::{
     answers::AnswerCounts,
     balancer::census::{Census, ServerCensus, ServiceCensus},
     bfd::BfdStatus,
+    health::HealthStatus,
     rounds::Entry,
     status::InterfaceStatus,
     sync::SyncStatus,
@@ -56,6 +58,8 @@ pub struct Metrics {
     pub answers: AnswerCounts,
     /// Virtual routers.
     pub routers: Vec<RouterStatus>,
+    /// Virtual services whose real servers are checked.
+    pub health: Vec<HealthStatus>,
     /// Sync daemons that run.
     pub sync: Vec<SyncStatus>,
     /// BFD sessions.
@@ -70,6 +74,7 @@ pub struct Metrics {
 pub fn write(out: &mut impl Write, metrics: &Metrics) -> io::Result<()> {
     write_daemon(out, metrics)?;
     routers::write(out, &metrics.routers)?;
+    health::write(out, &metrics.health)?;
     sync::write(out, &metrics.sync)?;
     sessions::write(out, &metrics.bfd)?;
     let services = &metrics.census.services;

@@ -47,7 +47,7 @@ pub struct Known {
 }
 
 /// What is known of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownCheck {
     /// False when it failed.
     pub up: bool,
@@ -55,6 +55,9 @@ pub struct KnownCheck {
     pub tried: bool,
     /// What it adds to the configured weight.
     pub part: i64,
+    /// Why it failed the last time, if it did.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 /// A check, and when it is made.
@@ -129,6 +132,7 @@ impl Minded {
                 up: *up,
                 tried: false,
                 part: 0,
+                failure: None,
             });
             (server.name.clone(), checks.collect())
         });
@@ -224,7 +228,7 @@ impl Minded {
         for (server, checks) in self.checks.into_iter().enumerate() {
             for (checker, check) in checks.into_iter().enumerate() {
                 let known = names.get(server).map(&checks_of);
-                let known = known.and_then(|checks| checks.get(checker)).copied();
+                let known = known.and_then(|checks| checks.get(checker)).cloned();
                 let awake = self.awake.clone();
                 let at = (server, checker);
                 if let Check::Bfd(session) = check.check {
@@ -232,7 +236,8 @@ impl Minded {
                     tasks.spawn(follow(session, levels, at, awake, sender.clone()));
                     continue;
                 }
-                let task = check.keep(epoch, known, at, awake, sender.clone());
+                let name = names.get(server).cloned().unwrap_or_default();
+                let task = check.keep(epoch, known, at, name, awake, sender.clone());
                 tasks.spawn(task);
             }
         }
@@ -287,6 +292,7 @@ impl Memory {
         let check = checks.get_mut(saying.checker)?;
         check.tried = true;
         check.up = saying.up;
+        check.failure.clone_from(&saying.failure);
         let found = saying.found?;
         check.part = match (found.weight, found.added) {
             // It replaces the configured weight.
@@ -398,6 +404,7 @@ impl TimedCheck {
         epoch: Instant,
         known: Option<KnownCheck>,
         (server, checker): (usize, usize),
+        name: String,
         mut awake: Option<Awake>,
         sayings: UnboundedSender<Saying>,
     ) {
@@ -423,7 +430,7 @@ impl TimedCheck {
             }
             let made = self.check.make().await;
             let changed = state.handle_outcome(made.is_ok(), epoch.elapsed());
-            self.log(&made, changed, server);
+            self.log(&made, changed, &name);
             let saying = Saying {
                 server,
                 checker,
@@ -437,12 +444,14 @@ impl TimedCheck {
         }
     }
 
-    fn log(&self, made: &Result<Found, Failure>, up: Option<bool>, server: usize) {
+    /// Says what changed; `server` is the real server's name.
+    fn log(&self, made: &Result<Found, Failure>, up: Option<bool>, server: &str) {
+        let check = self.check.keyword();
         match (made, up) {
-            (Ok(_), Some(true)) => tracing::info!(server, "the check succeeds again"),
-            (Err(failure), Some(_)) => tracing::warn!(server, %failure, "the check failed"),
+            (Ok(_), Some(true)) => tracing::info!("{check} of {server} succeeds again"),
+            (Err(failure), Some(_)) => tracing::warn!("{check} of {server} failed: {failure}"),
             (Err(failure), None) if self.log_all => {
-                tracing::info!(server, %failure, "the check failed, which does not count yet");
+                tracing::info!("{check} of {server} failed, which does not count yet: {failure}");
             }
             _ => {}
         }

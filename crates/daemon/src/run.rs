@@ -43,6 +43,7 @@ use crate::{
     balancer::Balancer,
     bfd::BfdBoard,
     config::{Config, neighbours_file, routers_file},
+    health::Wards,
     hops::{Keeper, Neighbours},
     rounds::Rounds,
     settings::RunningSettings,
@@ -247,6 +248,7 @@ impl Opened {
             rounds: Rounds::default(),
             state: Mutex::new(report),
             routers,
+            wards: Wards::default(),
             sync: Synchronisation::default(),
             sessions,
         });

@@ -6,6 +6,7 @@ use pointsman_datapath::{Attachment, Origin};
 use serde::{Deserialize, Serialize};
 
 use crate::bfd::BfdStatus;
+use crate::health::HealthStatus;
 use crate::vrrp::RouterStatus;
 
 use crate::answers::AnswerCounts;
@@ -35,6 +36,9 @@ pub struct Status {
     /// BFD sessions.
     #[serde(default)]
     pub bfd: BfdStatus,
+    /// Virtual services whose real servers are checked.
+    #[serde(default)]
+    pub health: Vec<HealthStatus>,
 }
 
 /// The state file, as the API shows it.

@@ -5,6 +5,7 @@ use std::{fmt::Write, path::Path};
 use anyhow::{Context, Result};
 use pointsman_daemon::{
     client::Client,
+    health::HealthStatus,
     status::{Status, VerdictCount},
 };
 
@@ -97,6 +98,9 @@ fn status_text(status: &Status) -> String {
             session.name, session.state, session.neighbor
         );
     }
+    for service in &status.health {
+        text += &health_text(service);
+    }
     let _ = writeln!(text, "pins         {}", status.pin_dir);
     let state = &status.state;
     let _ = match (&state.path, state.saved_ago) {
@@ -113,6 +117,40 @@ fn status_text(status: &Status) -> String {
     }
     for path in &state.aside {
         let _ = writeln!(text, "set aside    {path}");
+    }
+    text
+}
+
+/// A service whose real servers are checked, and which of them are down, and why.
+fn health_text(health: &HealthStatus) -> String {
+    let up = health.servers.iter().filter(|server| server.up).count();
+    let mut text = format!(
+        "checks       {}: {up} of {} real servers up",
+        health.service,
+        health.servers.len()
+    );
+    for (is_so, words) in [
+        (!health.quorum, "no quorum"),
+        (health.sorry, "the sorry server serves"),
+    ] {
+        if is_so {
+            text += &format!(", {words}");
+        }
+    }
+    text.push('\n');
+    for server in &health.servers {
+        for check in &server.checks {
+            let state = match (check.up, check.tried) {
+                (true, _) => continue,
+                (false, false) => "not tried yet",
+                (false, true) => check.failure.as_deref().unwrap_or("failed"),
+            };
+            let _ = writeln!(
+                text,
+                "DOWN         {}: {}: {state}",
+                server.server, check.check
+            );
+        }
     }
     text
 }

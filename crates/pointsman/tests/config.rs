@@ -71,6 +71,9 @@ fn the_configuration_in_the_readme_is_fine() {
         .expect("a configuration");
     let (said, code) = check(text, &[]);
     assert!(said.contains("virtual router WEB: id 51"), "{said}");
-    assert!(said.contains("0 errors, 0 unsupported, 0 warnings"), "{said}");
+    assert!(
+        said.contains("0 errors, 0 unsupported, 0 warnings"),
+        "{said}"
+    );
     assert_eq!(code, Some(0), "{said}");
 }

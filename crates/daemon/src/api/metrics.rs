@@ -84,6 +84,7 @@ fn collect<P: Plane>(shell: &Shell<P>) -> Result<Metrics, ApiError> {
             .unwrap_or_else(PoisonError::into_inner)
             .clone(),
         answers: *shell.answers.lock().unwrap_or_else(PoisonError::into_inner),
+        health: shell.wards.status(),
         routers: shell
             .routers
             .lock()

@@ -59,6 +59,7 @@ impl Server {
             rounds: Default::default(),
             state: Mutex::default(),
             routers: Default::default(),
+            wards: Default::default(),
             sync: Default::default(),
             sessions: Default::default(),
         });

@@ -189,6 +189,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             }
             self.mind(planned);
         }
+        self.show_minded();
         done
     }
 

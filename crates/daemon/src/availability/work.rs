@@ -117,6 +117,7 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             this.adopt(&planned);
             this.mind(planned);
         }
+        this.show_minded();
         if let Some(memory) = &resumed.memory {
             memory.forget(&this.plan.vrrp);
         }
@@ -324,6 +325,13 @@ impl<P: Plane + Send + Sync + 'static> Availability<P> {
             planned,
         };
         self.minders.insert(minder.planned.origin.key(), minder);
+    }
+
+    /// Has others see how the services are that are minded.
+    pub(super) fn show_minded(&self) {
+        let minders = self.minders.iter();
+        let minded = minders.map(|(key, minder)| (key.to_string(), minder.planned.minded.clone()));
+        self.shell.wards.replace(minded);
     }
 
     pub(super) fn apply(&self, changes: &[Change]) {

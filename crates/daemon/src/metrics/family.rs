@@ -146,6 +146,14 @@ pub(super) const FRAGMENTED: Family = counter(
     "pointsman_fragmented_packets_total",
     "Packets too big for the path behind the director, by what became of them.",
 );
+pub(super) const CHECKED_QUORUM: Family = gauge(
+    "pointsman_checked_quorum",
+    "1 when live real servers of the checked service have the weight of its quorum.",
+);
+pub(super) const CHECKED_SERVER_UP: Family = gauge(
+    "pointsman_checked_server_up",
+    "1 when no check of the real server is failed.",
+);
 pub(super) const ROUTER_MASTER: Family = gauge(
     "pointsman_vrrp_master",
     "1 when the virtual router is master.",

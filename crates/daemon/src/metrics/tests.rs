@@ -7,6 +7,7 @@ use std::time::Duration;
 use pointsman_director::{Reason, model::ForwardingMethod, record::ServerStats};
 
 use super::*;
+use crate::health::{HealthStatus, ServerHealth};
 
 fn server(number: u8) -> ServerCensus {
     ServerCensus {
@@ -101,6 +102,16 @@ fn metrics() -> Metrics {
             rejected: [("password".to_owned(), 7)].into(),
             believed: None,
             rival: Some([10, 0, 0, 2].into()),
+        }],
+        health: vec![HealthStatus {
+            service: "[10.0.0.1]:tcp:80".to_owned(),
+            quorum: true,
+            sorry: false,
+            servers: vec![ServerHealth {
+                server: "[10.1.0.1]:tcp:80".to_owned(),
+                up: false,
+                checks: Vec::new(),
+            }],
         }],
         sync: vec![SyncStatus {
             role: crate::sync::Role::Backup,
@@ -230,6 +241,10 @@ fn every_metric_is_well_formed_and_has_its_value() {
     ] {
         assert_eq!(value(name, router), expected, "{name}");
     }
+    let service = r#"service="[10.0.0.1]:tcp:80""#;
+    let server = format!(r#"{service},server="[10.1.0.1]:tcp:80""#);
+    assert_eq!(value("pointsman_checked_quorum", service), 1.0);
+    assert_eq!(value("pointsman_checked_server_up", &server), 0.0);
     let rejected = format!(r#"{router},reason="password""#);
     let name = "pointsman_vrrp_rejected_adverts_total";
     assert_eq!(value(name, &rejected), 7.0);
@@ -244,6 +259,7 @@ fn a_director_without_services_is_well_formed() {
     let mut empty = metrics();
     empty.census.services.clear();
     empty.routers.clear();
+    empty.health.clear();
     let read = exposition::read(&text(&empty));
     assert!(read["pointsman_server_weight"].values.is_empty());
     assert_eq!(read["pointsman_services"].values[""], 0.0);

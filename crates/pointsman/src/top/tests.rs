@@ -81,6 +81,7 @@ fn status() -> Status {
         answers: Default::default(),
         routers: Vec::new(),
         bfd: Default::default(),
+        health: Vec::new(),
         state: Default::default(),
     }
 }

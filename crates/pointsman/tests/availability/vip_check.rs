@@ -57,8 +57,19 @@ fn a_server_without_the_virtual_address_is_out_of_the_pool_and_back_with_it() {
     let server = format!("{service}-a -t {VIP}:80 -r 10.9.0.2:80 -g -w 1\n");
     // It listens, and would be up by its own address.
     eventually(|| listed(&host), |text| *text == service);
+    let status = || host.call("status").out;
+    let named = |text: &String| {
+        let mut lines = text.lines();
+        let checks = "checks       [10.9.0.100]:tcp:80: 0 of 1 real servers up, no quorum";
+        lines.any(|line| line == checks)
+            && lines.any(|line| line.starts_with("DOWN         [10.9.0.2]:tcp:80: TCP_CHECK: "))
+    };
+    eventually(status, named);
     ip(&host.server, &format!("address add {VIP}/32 dev lo"));
     eventually(|| listed(&host), |text| *text == server);
+    eventually(status, |text| {
+        text.contains(": 1 of 1 real servers up\n") && !text.contains("DOWN")
+    });
     drop(listener);
     eventually(|| listed(&host), |text| *text == service);
     let _listener = listen().expect("enter").expect("listen again");
