@@ -109,9 +109,9 @@ fn refusals_have_the_kernels_words_and_codes() {
         ),
         ("-L -t 10.9.0.100:81", 1, "No such service\n"),
         (
-            "--start-daemon master",
+            "--start-daemon master --mcast-interface nosuch",
             255,
-            "not yet supported: sync daemons\n",
+            "No such device\n",
         ),
         ("--stop-daemon master", 255, "No daemon is running\n"),
         (

@@ -19,7 +19,10 @@ impl Desk {
         let folder = tempfile::tempdir().unwrap();
         let readable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.path(), readable.clone()).unwrap();
-        fs::copy(PROGRAM, folder.path().join("pointsman")).unwrap();
+        // Written by another process: a child of a test beside this one would have the file open for
+        // writing for a moment, and nobody could run it.
+        let copied = Command::new("cp").arg(PROGRAM).arg(folder.path()).status();
+        assert!(copied.unwrap().success());
         let bundle = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../path/tests/golden/direct.json"

@@ -126,21 +126,22 @@ impl Keepalived {
         let mut lines = Vec::new();
         if services {
             // The checks come last; what follows them tells that they are complete.
-            lines.extend(self.run(file, "-C", "Activating BFD"));
+            lines.extend(self.run(file, &["-C"], "Activating BFD"));
         }
         if routers {
-            lines.extend(self.run(file, "-P", "< Interfaces >"));
+            // Without a process for BFD, whose lines would come between.
+            lines.extend(self.run(file, &["-P", "-B"], "< Interfaces >"));
         }
         lines
     }
 
     /// What it says of a file with sessions alone, until it says `last`.
     pub fn sessions(&self, file: &Path, last: &str) -> Vec<String> {
-        self.run(file, "-D", last)
+        self.run(file, &["-D"], last)
     }
 
-    /// Runs one of its processes until it says `last`.
-    fn run(&self, file: &Path, which: &str, last: &str) -> Vec<String> {
+    /// Runs some of its processes until it says `last`.
+    fn run(&self, file: &Path, which: &[&str], last: &str) -> Vec<String> {
         let mut command = self.namespace.command(PROGRAM);
         command.env("LD_PRELOAD", &self.stub);
         for (flag, name) in [("-p", "p"), ("-r", "r"), ("-c", "c"), ("-b", "b")] {
@@ -150,7 +151,8 @@ impl Keepalived {
             command.arg(flag).arg(pid);
         }
         let mut child = command
-            .args([which, "-n", "-l", "-d", "-D", "-G", "-i", "west", "-f"])
+            .args(which)
+            .args(["-n", "-l", "-d", "-D", "-G", "-i", "west", "-f"])
             .arg(file)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
