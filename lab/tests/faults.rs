@@ -582,7 +582,10 @@ fn a_signal_takes_a_fault_down() {
 fn a_fault_lab_with_a_wrong_name_says_so() {
     for (words, complaint) in [
         (&["fault", "NO_SUCH"][..], "no fault is called \"NO_SUCH\""),
-        (&["fault", "KVM", "--cured"], "--cured goes with --keep"),
+        (
+            &["fault", "KVM", "--cured"],
+            "--cured and --shown go with --keep",
+        ),
         (&["fault"], "the code of a fault is missing"),
     ] {
         let output = Command::new(PROGRAM).args(words).output().unwrap();

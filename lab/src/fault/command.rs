@@ -18,6 +18,8 @@ pointsman lab fault: faults of virtual services, built for real in network names
   fault NAME --keep [--tag T] [--cured] [--json]
                                  leave it standing, broken or cured, and say how to go on;
                                  --json says who is where, for the doctor
+  fault NAME --keep --shown [--tag T]
+                                 show all of that, and leave it standing, broken
   fault NAME --json [--tag T]    who would be where; nothing is built
 ";
 
@@ -35,6 +37,7 @@ pub(crate) fn fault(words: &mut Words, program: &Program) -> Result<()> {
     }
     let keep = words.flag("--keep");
     let cured = words.flag("--cured");
+    let shown = words.flag("--shown");
     let tag = words.option("--tag")?;
     let name = words.next("the code of a fault")?;
     words.end()?;
@@ -43,10 +46,17 @@ pub(crate) fn fault(words: &mut Words, program: &Program) -> Result<()> {
             "no fault is called {name:?}; `lab fault --list` names them"
         ))
     })?;
-    if cured && !keep {
-        return Err(LabError::Usage("--cured goes with --keep".to_owned()));
+    if (cured || shown) && !keep {
+        return Err(LabError::Usage(
+            "--cured and --shown go with --keep".to_owned(),
+        ));
     }
-    if keep {
+    if shown && (cured || json) {
+        return Err(LabError::Usage(
+            "--shown goes without --cured and --json".to_owned(),
+        ));
+    }
+    if keep && !shown {
         return stand(fault, tag, program, cured, json);
     }
     if json {
@@ -54,7 +64,7 @@ pub(crate) fn fault(words: &mut Words, program: &Program) -> Result<()> {
         print!("{}", show::topology(&fault, tag).write());
         return Ok(());
     }
-    demonstrate(fault, tag, program)
+    demonstrate(fault, tag, program, keep)
 }
 
 fn list(json: bool) -> Result<String> {
@@ -106,17 +116,25 @@ fn stand(
     Ok(())
 }
 
-/// Shows a fault from beginning to end.
-fn demonstrate(fault: Fault, tag: Option<String>, program: &Program) -> Result<()> {
+/// Shows a fault from beginning to end; perhaps leaves it.
+fn demonstrate(fault: Fault, tag: Option<String>, program: &Program, keep: bool) -> Result<()> {
     println!("{}: {}", fault.name, fault.title);
     if !fault.note.is_empty() {
         println!("({})", fault.note);
     }
-    let mut lab = FaultLab::build_working(fault, program, tag, false)?;
+    // As in `stand`: a tag that names a process would soon be stale.
+    let tag = match (keep, tag) {
+        (true, None) => Some(format!("u{}", std::process::id())),
+        (_, tag) => tag,
+    };
+    let mut lab = FaultLab::build_working(fault, program, tag, keep)?;
     let asked = show::question(lab.fault());
     println!("\nas planned\n  {asked}");
     println!("  {}", show::ending(&lab.expect_answer()?));
     if lab.fault().is_healthy() {
+        if keep {
+            lab.keep();
+        }
         return Ok(());
     }
     lab.break_all()?;
@@ -168,5 +186,9 @@ fn demonstrate(fault: Fault, tag: Option<String>, program: &Program) -> Result<(
         );
     }
     println!("  {asked}\n  {}", show::ending(&lab.expect_failure()?));
+    if keep {
+        println!("\nThe lab stands; `lab down {}` takes it down.", lab.tag());
+        lab.keep();
+    }
     Ok(())
 }

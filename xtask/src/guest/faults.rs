@@ -28,12 +28,10 @@ echo 2 >/proc/sys/net/core/fb_tunnels_only_for_init_net
 echo "kernel: $(uname -r)"
 program=$0
 for code; do
-    "$program" lab fault "$code" >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }
-    echo "$code: fails, is cured, fails again"
-done
-for code; do
-    "$program" lab fault "$code" --keep --tag asked --json >/tmp/topology 2>/tmp/log ||
+    "$program" lab fault "$code" --keep --shown --tag asked >/tmp/log 2>&1 ||
         { cat /tmp/log; exit 1; }
+    echo "$code: fails, is cured, fails again"
+    "$program" lab fault "$code" --json --tag asked >/tmp/topology
     value() { sed -n "s/^ *\"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" /tmp/topology | head -n 1; }
     vip=$(value vip)
     "$program" doctor vip "$vip" --topology /tmp/topology >/tmp/answer 2>&1 || true
