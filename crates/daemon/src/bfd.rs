@@ -10,10 +10,8 @@ mod status;
 mod tracker;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -21,6 +19,8 @@ use anyhow::{Context, Result};
 use pointsman_ha::bfd::SessionConfig;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+use crate::ear::{Mouth, ear};
 
 pub use status::{BfdStatus, SessionStatus};
 pub use tracker::BfdTracker;
@@ -68,16 +68,8 @@ enum Command {
 /// The BFD sessions of this host, at work. Dropped, they fall silent, which others notice in their time.
 #[derive(Debug)]
 pub struct Bfd {
-    commands: Sender<Command>,
-    wake: UnixStream,
+    commands: Mouth<Command>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What the thread hears with.
-#[derive(Debug)]
-struct Ear {
-    commands: Receiver<Command>,
-    wake: UnixStream,
 }
 
 impl Bfd {
@@ -89,15 +81,7 @@ impl Bfd {
         tell: LevelSender,
         board: BfdBoard,
     ) -> Result<Self> {
-        let (commands, receiver) = channel();
-        let (wake, woken) = UnixStream::pair().context("a pair of sockets")?;
-        for socket in [&wake, &woken] {
-            socket.set_nonblocking(true).context("a pair of sockets")?;
-        }
-        let ear = Ear {
-            commands: receiver,
-            wake: woken,
-        };
+        let (commands, ear) = ear().context("a pair of sockets")?;
         let engine = engine::Engine::new(configs, (left, age), ear, tell, board)?;
         let thread = thread::Builder::new()
             .name("bfd".to_owned())
@@ -105,7 +89,6 @@ impl Bfd {
             .context("starting a thread")?;
         Ok(Self {
             commands,
-            wake,
             thread: Some(thread),
         })
     }
@@ -136,10 +119,7 @@ impl Bfd {
     }
 
     fn send(&self, command: Command) {
-        if self.commands.send(command).is_ok() {
-            // A full pipe is awake already.
-            let _ = (&self.wake).write(&[0]);
-        }
+        self.commands.send(command);
     }
 
     fn end(&mut self) {
@@ -155,18 +135,6 @@ impl Bfd {
 impl Drop for Bfd {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-impl Ear {
-    /// Empties the pipe that wakes the thread.
-    fn quiet(&mut self) {
-        let mut bytes = [0; 64];
-        while let Ok(length @ 1..) = io::Read::read(&mut self.wake, &mut bytes) {
-            if length < bytes.len() {
-                break;
-            }
-        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod client;
 pub mod config;
 pub mod connections;
 pub mod defence;
+mod ear;
 pub mod fifo;
 pub mod health;
 pub mod hops;

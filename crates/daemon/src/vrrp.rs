@@ -22,9 +22,7 @@ mod watch;
 mod will;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -34,6 +32,8 @@ use pointsman_ha::vrrp::{Notice, Reading, RouterConfig, RouterStats, State, Virt
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
+
+use crate::ear::{Mouth, ear};
 
 pub use engine::INTERFACE_TRACKER;
 pub use farewell::Farewell;
@@ -280,15 +280,7 @@ pub struct Vrrp {
 /// How other threads talk to the virtual routers.
 #[derive(Debug, Clone)]
 pub struct Remote {
-    commands: Sender<Command>,
-    wake: Arc<UnixStream>,
-}
-
-/// What the thread hears with.
-#[derive(Debug)]
-struct Ear {
-    commands: Receiver<Command>,
-    wake: UnixStream,
+    commands: Mouth<Command>,
 }
 
 impl Remote {
@@ -319,10 +311,7 @@ impl Remote {
     }
 
     fn send(&self, command: Command) {
-        // Without a listener nobody needs it any more; a full pipe is awake already.
-        if self.commands.send(command).is_ok() {
-            let _ = (&*self.wake).write(&[0]);
-        }
+        self.commands.send(command);
     }
 }
 
@@ -345,25 +334,14 @@ impl Vrrp {
         notices: UnboundedSender<Notice>,
         status: Board,
     ) -> Result<Self> {
-        let (commands, receiver) = channel();
-        let (wake, woken) = UnixStream::pair().context("a pair of sockets")?;
-        for socket in [&wake, &woken] {
-            socket.set_nonblocking(true).context("a pair of sockets")?;
-        }
-        let ear = Ear {
-            commands: receiver,
-            wake: woken,
-        };
+        let (commands, ear) = ear().context("a pair of sockets")?;
         let engine = engine::Engine::new(config, resume, ear, notices, Arc::clone(&status))?;
         let thread = thread::Builder::new()
             .name("vrrp".to_owned())
             .spawn(move || engine.run())
             .context("starting a thread")?;
         Ok(Self {
-            remote: Remote {
-                commands,
-                wake: Arc::new(wake),
-            },
+            remote: Remote { commands },
             thread: Some(thread),
             status,
         })
@@ -421,17 +399,5 @@ impl Vrrp {
 impl Drop for Vrrp {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-impl Ear {
-    /// Empties the pipe that wakes the thread.
-    fn quiet(&mut self) {
-        let mut bytes = [0; 64];
-        while let Ok(length @ 1..) = io::Read::read(&mut self.wake, &mut bytes) {
-            if length < bytes.len() {
-                break;
-            }
-        }
     }
 }

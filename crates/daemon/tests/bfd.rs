@@ -1,6 +1,8 @@
 //! BFD sessions on real interfaces, with Debian's keepalived and with FRR.
 
-#[path = "bfd/frr.rs"]
+#[path = "bfd/bfdd.rs"]
+mod bfdd;
+#[path = "support/frr.rs"]
 mod frr;
 #[path = "vrrp/keepalived.rs"]
 #[allow(dead_code)]
@@ -21,7 +23,7 @@ use pointsman_wire::control::BfdState;
 use pointsman_wire::{Control, bfd};
 use tokio::sync::watch;
 
-use frr::Frr;
+use bfdd::Frr;
 use keepalived::Keepalived;
 use segment::{Segment, wait};
 

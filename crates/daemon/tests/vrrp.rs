@@ -1,6 +1,6 @@
 //! Virtual routers on real interfaces, among themselves and with Debian's keepalived.
 
-#[path = "vrrp/frr.rs"]
+#[path = "support/frr.rs"]
 mod frr;
 #[path = "vrrp/habits.rs"]
 mod habits;
@@ -12,6 +12,8 @@ mod keepalived;
 mod refusal;
 #[path = "vrrp/segment.rs"]
 mod segment;
+#[path = "vrrp/vrrpd.rs"]
+mod vrrpd;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,9 +25,9 @@ use pointsman_daemon::vrrp::{
 use pointsman_ha::vrrp::{Notice, Peer, Peers, RouterConfig, Tracker, VerifyConfig, Version};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use frr::Frr;
 use keepalived::Keepalived;
 use segment::{Segment, ip, wait};
+use vrrpd::Frr;
 
 const V4: &str = "10.77.0.100";
 const V6: &str = "fd77::100";

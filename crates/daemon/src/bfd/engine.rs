@@ -14,8 +14,9 @@ use pointsman_ha::bfd::{SessionConfig, SessionOutput, SessionRejection, Sessions
 use pointsman_wire::{Control, bfd};
 
 use super::socket::{Listener, Speaker};
-use super::{BfdBoard, BfdStatus, Command, Ear, LeftSession, LeftSessions, LevelSender, locked};
+use super::{BfdBoard, BfdStatus, Command, LeftSession, LeftSessions, LevelSender, locked};
 use crate::chance;
+use crate::ear::Ear;
 
 /// How often the same complaint is logged, at most.
 const COMPLAIN: Duration = Duration::from_secs(60);
@@ -38,7 +39,7 @@ pub(super) struct Engine {
     speakers: BTreeMap<String, Speaker>,
     /// Ports from which sessions spoke in a daemon before.
     ports: BTreeMap<String, u16>,
-    ear: Ear,
+    ear: Ear<Command>,
     tell: LevelSender,
     /// Sessions that were up in a daemon before and are not yet again; nobody was told.
     doubtful: BTreeSet<String>,
@@ -53,7 +54,7 @@ impl Engine {
     pub(super) fn new(
         configs: &[SessionConfig],
         (left, age): (&LeftSessions, f64),
-        ear: Ear,
+        ear: Ear<Command>,
         tell: LevelSender,
         board: BfdBoard,
     ) -> Result<Self> {
@@ -118,7 +119,7 @@ impl Engine {
     }
 
     fn wait(&self, timeout: Duration) {
-        let mut fds = vec![PollFd::new(self.ear.wake.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(self.ear.as_fd(), PollFlags::POLLIN)];
         let listeners = self.listeners.values();
         fds.extend(listeners.map(|one| PollFd::new(one.as_fd(), PollFlags::POLLIN)));
         // Rounded up: waking too early would spin.
@@ -169,7 +170,7 @@ impl Engine {
     fn obey(&mut self) -> bool {
         self.ear.quiet();
         loop {
-            match self.ear.commands.try_recv() {
+            match self.ear.next() {
                 Ok(Command::Prepare(configs, answer)) => {
                     let _ = answer.send(self.prepare(&configs));
                 }

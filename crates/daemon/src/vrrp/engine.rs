@@ -29,7 +29,8 @@ use super::surroundings::{Surroundings, forwards};
 use super::vmac::Vmacs;
 use super::watch::{VERIFY_TRACKER, Watch};
 use super::will::Will;
-use super::{Board, Command, Ear, Instance, Left, RouterStatus, VrrpConfig};
+use super::{Board, Command, Instance, Left, RouterStatus, VrrpConfig};
+use crate::ear::Ear;
 
 /// VRRP's IP protocol number.
 pub(super) const PROTOCOL: u8 = 112;
@@ -59,7 +60,7 @@ pub(super) struct Engine {
     instances: Vec<Instance>,
     /// All virtual addresses: nobody sends from them.
     virtual_: Vec<IpAddr>,
-    ear: Ear,
+    ear: Ear<Command>,
     notices: UnboundedSender<Notice>,
     status: Board,
     monitor: Monitor,
@@ -93,7 +94,7 @@ impl Engine {
     pub(super) fn new(
         config: &VrrpConfig,
         resume: &BTreeSet<String>,
-        ear: Ear,
+        ear: Ear<Command>,
         notices: UnboundedSender<Notice>,
         status: Board,
     ) -> Result<Self> {
@@ -211,7 +212,7 @@ impl Engine {
 
     fn wait(&self, timeout: Duration) {
         let mut fds = vec![
-            PollFd::new(self.ear.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.ear.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
         ];
         let sockets = self.sockets.values();
@@ -383,7 +384,7 @@ impl Engine {
         self.ear.quiet();
         let mut order = Order::Nothing;
         loop {
-            match self.ear.commands.try_recv() {
+            match self.ear.next() {
                 Ok(Command::Reading(tracker, reading)) => {
                     let now = self.now();
                     self.router.handle_reading(&tracker, reading, now);

@@ -6,7 +6,7 @@ use super::super::document::{Statement, Word};
 use super::super::model::{Places, Tracking, VirtualAddress};
 use super::super::reader::Reader;
 use super::super::values;
-use super::host_words::{SCOPES, scope, settle_tracking, track_group};
+use super::host_words::{SCOPES, prefix, scope, settle_tracking, track_group};
 
 /// The longest label, the kernel's.
 const LABEL: usize = 15;
@@ -29,19 +29,7 @@ pub(super) fn read(
         reader.error(first.place, text);
         return None;
     };
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = match length.map(str::parse::<u8>) {
-        None => most,
-        Some(Ok(length)) if length <= most => length,
-        Some(_) => {
-            let text = format!(
-                "`{}`: a prefix of {address} has 0 to {most} bits",
-                first.text
-            );
-            reader.error(first.place, text);
-            most
-        }
-    };
+    let prefix = prefix(reader, first, address, length);
     let mut virtual_address = VirtualAddress {
         address,
         prefix,

@@ -191,19 +191,7 @@ impl Family {
             let text = format!("`{}` is no keyword here, and no network", word.text);
             return Err(Refusal::wrong(word, text));
         };
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match length.map(str::parse::<u8>) {
-            None => most,
-            Some(Ok(length)) if length <= most => length,
-            Some(_) => {
-                let text = format!(
-                    "`{}`: a prefix of {address} has 0 to {most} bits",
-                    word.text
-                );
-                reader.error(word.place, text);
-                most
-            }
-        };
+        let prefix = prefix(reader, word, address, length);
         self.note(word, address.is_ipv6())?;
         Ok(Some((address, prefix)))
     }
@@ -289,5 +277,27 @@ fn id(text: &str, most: u32, known: &[(&str, u32)]) -> Option<Id> {
         // The host may know it; what begins as a number is none.
         None if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => None,
         None => Some(Id::Name(text.to_owned())),
+    }
+}
+
+/// The length of a word's prefix, all bits without one; what can't be is named and counts as all.
+pub(super) fn prefix(
+    reader: &mut Reader<'_>,
+    word: &Word,
+    address: IpAddr,
+    length: Option<&str>,
+) -> u8 {
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    match length.map(str::parse::<u8>) {
+        None => most,
+        Some(Ok(length)) if length <= most => length,
+        Some(_) => {
+            let text = format!(
+                "`{}`: a prefix of {address} has 0 to {most} bits",
+                word.text
+            );
+            reader.error(word.place, text);
+            most
+        }
     }
 }
